@@ -1,0 +1,206 @@
+"""README.md and the docs site, made from the notebooks by nbdev and smalldocs, without Quarto.
+
+    python tools/docs.py readme [--check]    write README.md and its figures from nbs/index.ipynb, or fail if they are stale
+    python tools/docs.py site [OUT]          build the site, with its search index and llms.txt (OUT: _docs)
+    python tools/docs.py check [OUT]         list broken links and anchors, and images without alt text
+    python tools/docs.py run [NOTEBOOK ...]  execute notebooks in place and save their outputs (all of them by default)
+"""
+import argparse, json, re, sys, tempfile, warnings
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import nbformat, yaml
+from fastcore.xtras import working_directory
+from nbdev.config import get_config
+from nbdev.doclinks import nbglob
+
+cfg = get_config()
+root,nbs = cfg.config_path,cfg.nbs_path
+base = cfg.doc_host + cfg.doc_baseurl + '/'
+
+# ---- notebooks: what a page can't show ----
+
+WIDGET = 'application/vnd.jupyter.widget-view+json'
+NOTE = '<p class="widget-note">An interactive widget: run this notebook to use it.</p>'
+_bar = re.compile(r'.*\d+%\|.*\n?')
+
+def options(cell):
+    "The `#| key: value` lines of a code cell, and the code without them"
+    lines = re.findall(r'^#\|\s*([\w-]+:.*)$', cell.source, re.M)
+    return yaml.safe_load('\n'.join(lines)) or {}, re.sub(r'^#\|.*\n?', '', cell.source, flags=re.M)
+
+def still(o):
+    "`o` as a page shows it: progress bars are dropped, and widgets become their fallback picture or a note"
+    data = o.get('data', {})
+    if 'text' in o: o.text = _bar.sub('', o.text)
+    if WIDGET in data:
+        if _bar.match(data.get('text/plain', '')): data.clear()
+        elif not any(k in data for k in ('text/html', 'image/png')): data['text/html'] = NOTE
+        data.pop(WIDGET, None)
+    return o if data or o.get('text') or o.output_type=='error' else None
+
+def tidy(nb):
+    "Give `nb`'s pictures alt text, and its live outputs a still form"
+    nb.metadata.setdefault('language_info', {'name':'python'})
+    for c in nb.cells:
+        if c.cell_type!='code': continue
+        o = options(c)[0]
+        alt = o.get('fig-alt', o.get('fig-cap'))
+        if isinstance(alt, list): alt = '; '.join(alt)
+        if alt and o.get('fig-alt')!=alt:
+            c.source = f'#| fig-alt: {json.dumps(alt)}\n' + re.sub(r'^#\|\s*fig-alt:.*\n', '', c.source, flags=re.M)
+        c.outputs = [x for x in map(still, c.outputs) if x]
+    return nb
+
+def load(path):
+    "A tidied notebook"
+    with warnings.catch_warnings(): # nbdev adds cells without ids
+        warnings.simplefilter('ignore')
+        return tidy(nbformat.read(path, 4))
+
+# ---- README ----
+
+def alert(m):
+    "A callout as GitHub writes it"
+    title = re.search(r'title="([^"]*)"', m[2])
+    body = (f'**{title[1]}**\n\n' if title else '') + m[3].strip()
+    return f'> [!{m[1].upper()}]\n' + re.sub(r'^(?=(.))?', lambda l: '> ' if l[1] else '>', body, flags=re.M)
+
+def for_github(md):
+    "Markdown outside code fences, with callouts and links as they work in README.md"
+    parts = re.split(r'(^```.*?^```)', md, flags=re.M|re.S)
+    for i in range(0, len(parts), 2):
+        parts[i] = re.sub(r'(\]\(|src="|href=")(?!\w+:|[#/"])', rf'\1{nbs.name}/', parts[i]) # the notebook's links start from its folder
+        parts[i] = re.sub(r'(\]\([^)\s]+\))\{[^}\n]*\}', r'\1', parts[i]) # Pandoc's attributes
+    return re.sub(r'^:::+ *\{\.callout-(\w+)([^}]*)\}\n(.*?)\n:::+ *$', alert, ''.join(parts), flags=re.M|re.S)
+
+def readme():
+    "README.md's text, and its figures as `{path: bytes}`"
+    from nbconvert import MarkdownExporter
+    from nbdev.processors import FilterDefaults
+    from nbdev.serve_drv import exec_nb
+    with tempfile.TemporaryDirectory() as tmp:
+        exec_nb(nbs/cfg.readme_nb, Path(tmp)/'index.ipynb', FilterDefaults)
+        nb = load(Path(tmp)/'index.ipynb')
+    head,alts = yaml.safe_load(nb.cells.pop(0).source.strip(' -\n')),{}
+    for i,c in enumerate(nb.cells):
+        if c.cell_type=='markdown': c.source = for_github(c.source)
+        if c.cell_type!='code': continue
+        o,c.source = options(c)
+        alts[i] = o.get('fig-alt', '')
+        if not o.get('include', True): o = dict(echo=False, output=False)
+        if not o.get('echo', True) or not c.source.strip(): c.metadata.tags = ['no-input']
+        if o.get('output') is False: c.outputs = []
+    exp = MarkdownExporter(config=dict(
+        ExtractOutputPreprocessor=dict(enabled=True, output_filename_template=f'{nbs.name}/images/readme-{{cell_index}}-{{index}}{{extension}}'),
+        TagRemovePreprocessor=dict(enabled=True, remove_input_tags={'no-input'})))
+    md,res = exp.from_notebook_node(nb)
+    md = re.sub(r'!\[\w+\](\(\w+/images/readme-(\d+)-)', lambda m: f'![{alts[int(m[2])]}]{m[1]}', md)
+    md = f"# {head['title']}\n\n> {head.get('description', cfg.description)}\n\n{md}"
+    return re.sub(r'\n([ \t]*\n){2,}', '\n\n', md).strip()+'\n', {root/k:v for k,v in res['outputs'].items()}
+
+def do_readme(check):
+    "Write README.md and its figures, or say which are stale"
+    md,figs = readme()
+    want = {root/'README.md': md.encode(), **figs}
+    old = set((nbs/'images').glob('readme-*'))
+    if check:
+        stale = [p for p in old.union(want) if not p.exists() or p.read_bytes()!=want.get(p)]
+        return [f'{p.relative_to(root)} is stale: run `python tools/docs.py readme`' for p in sorted(stale)]
+    for p in old-want.keys(): p.unlink()
+    for p,b in want.items():
+        p.parent.mkdir(exist_ok=True)
+        p.write_bytes(b)
+
+# ---- site ----
+
+def do_site(out):
+    "Build the site into `out`, and return smalldocs' warnings"
+    from nbdev.quarto import refresh_quarto_yml
+    from nbdev.serve import proc_nbs
+    from smalldocs.config import load as load_project
+    from smalldocs.site import Site
+
+    class NbdevSite(Site):
+        "smalldocs with nbdev's page names; links to the published site stay inside this one"
+        def read(self, src):
+            page = super().read(src)
+            page.out = page.out.with_name(page.front.get('output-file', page.out.name))
+            return page
+        def find_page(self, target):
+            return super().find_page(target) or next((p for p in self.pages.values() if p.out==target), None)
+        def inside(self, href): return '/'+href.removeprefix(base) if href.startswith(base) else href
+        def resolve(self, href, page, record=True): return super().resolve(self.inside(href), page, record)
+        def llms_link(self, href, page): return super().llms_link(self.inside(href), page)
+
+    refresh_quarto_yml()
+    with working_directory(root): # nbdev skips any path with a dot folder in it, so give it one without
+        proc = proc_nbs(nbs.relative_to(root), force=True, n_workers=2)
+    for p in nbglob(proc, as_path=True): nbformat.write(load(p), p)
+    site = NbdevSite(load_project(proc))
+    site.out = Path(out).resolve()
+    site.build()
+    return [w for w in site.warnings if 'output-file' not in w]
+
+# ---- checks ----
+
+class Page(HTMLParser):
+    "The ids, links and images without alt text of an HTML page"
+    def __init__(self, path):
+        super().__init__()
+        self.ids,self.links,self.bare,self.near = {'', 'top'},[],[],'top'
+        self.feed(path.read_text())
+    def handle_starttag(self, tag, attrs):
+        a = dict(attrs)
+        if a.get('id'):
+            self.ids.add(a['id'])
+            if re.fullmatch(r'section|h\d', tag): self.near = a['id']
+        if tag=='img' and not a.get('alt') and a.get('role')!='presentation': self.bare.append(self.near)
+        self.links += [a[k] for k in ('href', 'src') if a.get(k)]
+
+def do_check(out):
+    "What is broken in the site at `out`"
+    out = Path(out).resolve()
+    pages = {p.resolve():Page(p) for p in sorted(out.rglob('*.html'))}
+    if not pages: return [f'{out} has no pages']
+    todo = [(p,l) for p,o in pages.items() for l in o.links] + [(out/'search.json', o['href']) for o in json.loads((out/'search.json').read_text())]
+    bad = [f'{p.relative_to(out)}: image without alt text near #{i} (use `#| fig-alt:`)' for p,o in pages.items() for i in o.bare]
+    for p,l in todo:
+        u = urlsplit(l)
+        if l.startswith(base): bad.append(f'{p.relative_to(out)}: {l} leaves the site for its published copy')
+        if u.scheme or u.netloc: continue
+        t = (p.parent/unquote(u.path)).resolve() if u.path else p
+        if t.is_dir(): t = t/'index.html'
+        if not t.exists() or out not in t.parents: bad.append(f'{p.relative_to(out)}: broken link {l}')
+        elif t in pages and unquote(u.fragment) not in pages[t].ids: bad.append(f'{p.relative_to(out)}: no anchor {l}')
+    print(f'{len(pages)} pages, {len(todo)} links')
+    return list(dict.fromkeys(bad))
+
+# ---- execution ----
+
+def do_run(paths):
+    "Run notebooks in a fresh kernel each, leaving out the cells that `nbdev_test` leaves out"
+    from nbclient import NotebookClient
+    skip = re.compile(rf"^#\|\s*(eval:\s*false|({'|'.join(cfg.tst_flags.split())})\b)", re.M|re.I)
+    for p in map(Path, paths or sorted(nbglob(as_path=True))):
+        print('running', p.name, flush=True)
+        nb = nbformat.read(p, 4)
+        for c in nb.cells:
+            if c.cell_type=='code' and skip.search(c.source): c.metadata.tags = ['skip-execution']
+        NotebookClient(nb, timeout=None, kernel_name='python3', record_timing=False, resources=dict(metadata=dict(path=str(nbs)))).execute()
+        for c in nb.cells: c.metadata.pop('tags', None)
+        nbformat.write(nb, p)
+
+def main():
+    ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    sub = ap.add_subparsers(dest='cmd', required=True)
+    sub.add_parser('readme').add_argument('--check', action='store_true')
+    for o in 'site','check': sub.add_parser(o).add_argument('out', nargs='?', default=cfg.doc_path)
+    sub.add_parser('run').add_argument('paths', nargs='*')
+    a = vars(ap.parse_args())
+    bad = globals()[f"do_{a.pop('cmd')}"](*a.values()) or []
+    for o in bad: print(o, file=sys.stderr)
+    return bool(bad)
+
+if __name__=='__main__': sys.exit(main())
