@@ -7,10 +7,11 @@ __all__ = ['SUFFIXES', 'MIN_SIDE', 'SPLITS', 'open_photo', 'Photo', 'find_textur
            'load_pair', 'prepare_pairs', 'token_window', 'cut', 'PairsDataset', 'load_meta', 'Batches', 'parse_layers',
            'dinoinv_prepare', 'describe', 'sample_textures', 'save_textures']
 
-# %% ../nbs/01_dataset.ipynb #a51e1fdd
-import hashlib, os, shutil
+# %% ../nbs/01_dataset.ipynb #680cc96d
+import hashlib, os, re, shutil
 from collections import Counter, OrderedDict, defaultdict
 from copy import copy
+from itertools import chain, count
 from dataclasses import dataclass
 from pathlib import Path
 import numpy as np, torch
@@ -22,10 +23,10 @@ from .core import DinoinvError, command, load_json, save_json, versions
 from .features import DEFAULT, Encoder, check_layers, load_encoder
 from .textures import sample_textures, save_textures
 
-# %% ../nbs/01_dataset.ipynb #bd2ff6f3
+# %% ../nbs/01_dataset.ipynb #0b766ae3
 _all_ = ['sample_textures', 'save_textures']
 
-# %% ../nbs/01_dataset.ipynb #b851d777
+# %% ../nbs/01_dataset.ipynb #ae1300f9
 def open_photo(
     path:str|Path, # image file: PNG, JPEG, WebP, TIFF or BMP
 )->Image.Image: # RGB, 8 bits
@@ -44,7 +45,7 @@ def _eight_bits(im):
     if top == float('inf'): top = a.max()
     return Image.fromarray((a.clip(0,top)/top*255).round().astype(np.uint8))
 
-# %% ../nbs/01_dataset.ipynb #e4e4925a
+# %% ../nbs/01_dataset.ipynb #a2b254af
 SUFFIXES = '.png .jpg .jpeg .webp .tif .tiff .bmp'.split()
 MIN_SIDE = 56 # px, 4×4 tokens: below that there is no grid to speak of
 
@@ -63,7 +64,7 @@ def _size(path):
         late = im.format == 'PNG' and 'exif' not in im.info # to look for a note behind the pixels, PIL would decode them all
         return (w,h) if not late and im.getexif().get(0x0112, 1) >= 5 else (h,w)
 
-# %% ../nbs/01_dataset.ipynb #b9e68a95
+# %% ../nbs/01_dataset.ipynb #43f21d90
 def find_textures(
     folder:str|Path,        # where the photos are, in subfolders or not
     group_by:str='folder',  # what counts as one texture: 'folder' (a photo directly in `folder` is its own) or 'file'
@@ -80,17 +81,18 @@ def find_textures(
             h,w = _size(p)
             if min(h,w) < MIN_SIDE: raise OSError(f'too small: {w}×{h} px, at least {MIN_SIDE} needed on each side')
         except Exception as e: skipped[rel.as_posix()] = _reason(e); continue # decoders raise anything at all
-        parent = '-'.join(rel.parent.parts)
-        group = parent if parent and group_by == 'folder' else '-'.join([*rel.parent.parts, p.stem])
-        name = p.stem if (group,p.stem) not in seen else p.name
-        seen.add((group,p.stem))
+        group = _plain('-'.join(rel.parent.parts if group_by == 'folder' and rel.parent.parts else [*rel.parent.parts, p.stem]))
+        name = next(n for n in chain([_plain(p.stem)], (f'{_plain(p.stem)}-{i}' for i in count(2))) if (group,n) not in seen)
+        seen.add((group,name))
         photos.append(Photo(rel.as_posix(), group, name, h, w))
     if not photos: raise DinoinvError(f'no usable photo in {folder}' + ''.join(f'\n  {k}: {v}' for k,v in list(skipped.items())[:10]))
     return photos,skipped
 
+def _plain(s): return re.sub('__+', '_', s).strip('_') # two underscores separate the parts of a pair's name
+
 def _reason(e): return 'cannot be read: ' + str(e) if isinstance(e, (Image.UnidentifiedImageError,Image.DecompressionBombError)) else str(e) or type(e).__name__
 
-# %% ../nbs/01_dataset.ipynb #555be16a
+# %% ../nbs/01_dataset.ipynb #8cf442e5
 SPLITS = 'train','val','test'
 
 def split_groups(
@@ -107,7 +109,7 @@ def split_groups(
     if n < 1: raise DinoinvError(f'{len(order)} texture groups are too few for splits of {fractions}')
     return {g: 'test' if i < n_test else 'val' if i < n_test+n_val else 'train' for i,g in enumerate(order)}
 
-# %% ../nbs/01_dataset.ipynb #669c03ba
+# %% ../nbs/01_dataset.ipynb #d50a6ef1
 def patch_boxes(
     height:int,     # of the photo, px
     width:int,      # of the photo, px
@@ -120,7 +122,7 @@ def patch_boxes(
     y0,x0 = (height-rows*h)//2, (width-cols*w)//2
     return {(r,c): (y0+r*h, x0+c*w, h, w) for r in range(rows) for c in range(cols)}
 
-# %% ../nbs/01_dataset.ipynb #022cfdd5
+# %% ../nbs/01_dataset.ipynb #1389e77d
 def save_pair(
     folder:str|Path,       # where to; its parent is made if need be
     features:torch.Tensor, # (C,h,w)
@@ -146,7 +148,7 @@ def load_pair(
         with Image.open(Path(folder)/'target_rgb.png') as im: return f, np.asarray(im.convert('RGB'))
     except Exception as e: raise DinoinvError(f'cannot read the pair {folder}: {e}. Delete the folder and run dinoinv_prepare again.') from e
 
-# %% ../nbs/01_dataset.ipynb #e70026bc
+# %% ../nbs/01_dataset.ipynb #1cb54a3a
 def _fingerprint(photo_bytes, made_by): return hashlib.sha256(photo_bytes + repr(sorted(made_by.items())).encode()).hexdigest()[:16]
 
 class _Todo(Dataset):
@@ -167,7 +169,7 @@ class _Todo(Dataset):
         try: return load_json(self.pairs/self.splits[group]/name/'info.json')['fingerprint'] == sha
         except (OSError, ValueError, KeyError): return False
 
-# %% ../nbs/01_dataset.ipynb #2afce8fc
+# %% ../nbs/01_dataset.ipynb #2684a199
 def _batches(patches, size):
     "Group `(name, target, ...)` items by shape of target into lists of at most `size`, holding back at most 4·`size`"
     queues = defaultdict(list)
@@ -179,7 +181,7 @@ def _batches(patches, size):
         yield queues.pop(full)
     yield from queues.values()
 
-# %% ../nbs/01_dataset.ipynb #29259253
+# %% ../nbs/01_dataset.ipynb #467ee9dd
 def _check_same(pairs, options, force):
     "Refuse to mix: raise unless `pairs` is new, or was begun with the same options"
     meta = pairs/'meta.json'
@@ -198,7 +200,7 @@ def _remove_stale(pairs, keep):
     for d in stale: shutil.rmtree(d)
     return sorted(f'{d.parent.name}/{d.name}' for d in stale if not d.name.startswith('.'))
 
-# %% ../nbs/01_dataset.ipynb #2d944abd
+# %% ../nbs/01_dataset.ipynb #ad15a33a
 def _encode_all(loader, enc, pairs, splits, batch_size, bar, made_by):
     "Encode and write what `loader` says is missing; return (photo → error, pairs per split with their sizes, how many were made)"
     failed,index,made = {},{s:{} for s in SPLITS},0
@@ -215,7 +217,7 @@ def _encode_all(loader, enc, pairs, splits, batch_size, bar, made_by):
         made += len(b); bar.update(len(b))
     return failed,index,made
 
-# %% ../nbs/01_dataset.ipynb #8ff16dea
+# %% ../nbs/01_dataset.ipynb #b15ba13a
 def prepare_pairs(
     photos:str|Path,              # folder of texture photos
     pairs:str|Path,               # folder to write the pairs to; what is there and right is kept
@@ -260,7 +262,7 @@ def _split(found, fractions, seed, group_by):
         if 'too few' in str(e): e = DinoinvError(f'{e}: add photos, set some fractions to 0, or try group_by={other!r} (--group_by {other})')
         raise e from None
 
-# %% ../nbs/01_dataset.ipynb #899fc5bd
+# %% ../nbs/01_dataset.ipynb #9dd8a78e
 def token_window(
     crop:int,    # px
     unit:int=14, # px per token
@@ -277,7 +279,7 @@ def cut(
     if tuple(image.shape[-2:]) == tuple(size): return image
     return torch.stack([im[:, y:y+size[0], x:x+size[1]] for im,(y,x) in zip(image, offset.tolist())])
 
-# %% ../nbs/01_dataset.ipynb #8053be03
+# %% ../nbs/01_dataset.ipynb #86e8d69c
 class _Cache:
     "The most recently used pairs, up to a number of bytes"
     def __init__(self, mb): self.free,self.kept = mb*2**20,OrderedDict()
@@ -289,7 +291,7 @@ class _Cache:
         while self.free < 0: self.free += sum(a.nbytes for a in self.kept.popitem(last=False)[1])
         return pair
 
-# %% ../nbs/01_dataset.ipynb #7aa2db33
+# %% ../nbs/01_dataset.ipynb #6e6af3e2
 class PairsDataset(Dataset):
     "Aligned crops of the pairs of one split: `features (C,h,w)`, `target (3,crop,crop)` bytes, `offset (2,)` of the crop in the window"
     def __init__(self,
@@ -337,7 +339,7 @@ def load_meta(
     if not meta['complete']: raise DinoinvError(f'{pairs} is unfinished: run the same dinoinv_prepare again, it takes up where it stopped')
     return meta
 
-# %% ../nbs/01_dataset.ipynb #f0574b01
+# %% ../nbs/01_dataset.ipynb #9e07ca07
 class Batches:
     "A batch sampler: lists of indices into a `PairsDataset`, each list of one crop shape"
     def __init__(self,
@@ -360,7 +362,7 @@ class Batches:
     def __iter__(self): return (b for b in self._mine() if b)
     def __len__(self): return len([b for b in self._mine() if b])
 
-# %% ../nbs/01_dataset.ipynb #601c7ab5
+# %% ../nbs/01_dataset.ipynb #e761bfad
 def parse_layers(
     layers:str|None, # such as '2,5,8,11'
 )->list[int]|None:
@@ -390,7 +392,7 @@ def dinoinv_prepare(
     meta = prepare_pairs(photos, pairs, encoder, patch, group_by, fr, seed, parse_layers(layers), fuse, batch_size, workers, force)
     print(describe(meta) + f'\n\nNext: dinoinv_train {pairs} RUN')
 
-# %% ../nbs/01_dataset.ipynb #f76c313a
+# %% ../nbs/01_dataset.ipynb #f8ab8f5c
 def describe(
     meta:dict, # a `meta.json`
 )->str:

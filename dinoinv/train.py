@@ -7,7 +7,7 @@ __all__ = ['PRESETS', 'image_metrics', 'TrainConfig', 'load_batches', 'predict',
            'baseline_preds', 'score_baselines', 'plot_losses', 'make_optimizer', 'lr_factor', 'train_epoch',
            'new_decoder', 'train_decoder', 'load_probes', 'dinoinv_train', 'summary_table', 'psnr']
 
-# %% ../nbs/03_train.ipynb #f9f05e4a
+# %% ../nbs/03_train.ipynb #6f215d5c
 import math, os, shutil
 from collections import defaultdict
 from contextlib import nullcontext
@@ -25,10 +25,10 @@ from .dataset import Batches, PairsDataset, cut
 from .decoder import Decoder, LinearProbe, low_pass, psnr, quiet_load
 from .features import amp_dtype, best_device
 
-# %% ../nbs/03_train.ipynb #3b56b9b2
+# %% ../nbs/03_train.ipynb #35283709
 _all_ = ['psnr']
 
-# %% ../nbs/03_train.ipynb #e172fda6
+# %% ../nbs/03_train.ipynb #cc6eb438
 def image_metrics(
     pred:torch.Tensor,   # (B,3,H,W), what came back
     target:torch.Tensor, # (B,3,H,W), in [0,1]
@@ -40,7 +40,7 @@ def image_metrics(
     cols = dict(mae=err.abs().mean(1), mse=err.square().mean(1), psnr=psnr(pred, target), ssim=ssim)
     return [dict(zip(cols, row)) for row in zip(*(c.tolist() for c in cols.values()))]
 
-# %% ../nbs/03_train.ipynb #53ad55a7
+# %% ../nbs/03_train.ipynb #5a4be6f8
 @dataclass(frozen=True)
 class TrainConfig:
     "All that shapes a training run; `TrainConfig()` is the default preset, `PRESETS['method']` the method's table"
@@ -62,7 +62,7 @@ class TrainConfig:
 
 PRESETS = dict(default=TrainConfig(), method=TrainConfig(lr=3e-3, schedule='constant', clip=0., head='bilinear'))
 
-# %% ../nbs/03_train.ipynb #d84b928a
+# %% ../nbs/03_train.ipynb #38734f51
 def load_batches(
     ds:PairsDataset,     # what to load
     size:int=16,         # samples in a batch, over all processes
@@ -84,7 +84,7 @@ def predict(
     "What `model` makes of the token windows of `b`, cut to the crops"
     return cut(model(b['features']), b['offset'], b['target'].shape[-2:])
 
-# %% ../nbs/03_train.ipynb #e6584922
+# %% ../nbs/03_train.ipynb #d8b99477
 def validate(
     model,             # a decoder or baseline: features (B,C,h,w) → (B,3,14h,14w)
     ds:PairsDataset,   # what to score it on
@@ -110,7 +110,7 @@ def average(
     keys = [k for k in ('mae','mse','psnr','ssim') if rows]
     return dict(n=len(rows)) | {k: sum(min(r[k], 100.) for r in rows)/len(rows) for k in keys}
 
-# %% ../nbs/03_train.ipynb #28798e98
+# %% ../nbs/03_train.ipynb #c88a426c
 def fit_probes(
     ds:PairsDataset,   # training pairs; whole patches are used, whatever the crop
     device:str='cpu',  # where to compute
@@ -141,7 +141,7 @@ def score_baselines(
             for k,p in baseline_preds(probes, b).items(): rows[k] += image_metrics(p, b['target'])
     return {k: average(v) for k,v in rows.items()}
 
-# %% ../nbs/03_train.ipynb #d80a16f7
+# %% ../nbs/03_train.ipynb #2529393d
 def plot_losses(
     log:list[dict],  # rows of `loss_log.json`
     baselines:dict,  # what `score_baselines` returns
@@ -151,7 +151,7 @@ def plot_losses(
     "Training and validation L1 by epoch, the best epoch marked and the baselines as lines; returns the figure"
     from matplotlib.figure import Figure
     fig = Figure(figsize=(7,4), layout='constrained'); ax = fig.subplots()
-    ax.plot([r['epoch'] for r in log], [r['train_l1'] for r in log], label='training')
+    ax.plot(*zip(*[(r['epoch'], r['train_l1']) for r in log if 'train_l1' in r] or [((),())]), label='training')
     val = [(r['epoch'], r['val']['mae']) for r in log if r.get('val')]
     ax.plot(*zip(*val), label='validation')
     best = min(val, key=lambda o: o[1])
@@ -163,7 +163,7 @@ def plot_losses(
         with atomic_path(path) as p: fig.savefig(p, dpi=110)
     return fig
 
-# %% ../nbs/03_train.ipynb #d653ca4a
+# %% ../nbs/03_train.ipynb #98789031
 def make_optimizer(
     model:Decoder,   # what to train
     cfg:TrainConfig, # how
@@ -187,7 +187,7 @@ def lr_factor(
     if at < warm: return .04 + .96*at/warm
     return .5 + .5*math.cos(math.pi*min((at-warm)/(1-warm), 1))
 
-# %% ../nbs/03_train.ipynb #ae2b69b3
+# %% ../nbs/03_train.ipynb #10b80f9d
 def _n_global(b, acc): return acc.reduce(torch.tensor(float(len(b['target'])), device=acc.device)).item() if acc.num_processes > 1 else len(b['target'])
 
 def train_epoch(
@@ -213,9 +213,9 @@ def train_epoch(
 
 def _check_finite(x, cfg, epoch):
     if torch.isfinite(x): return
-    raise DinoinvError(f'the loss became {x.item()} in epoch {epoch+1}. The last good state is kept. Resume with a lower peak rate (--lr {cfg.lr/3:.0e}), gradient clipping (--clip 1) or without mixed precision (--amp 0), or look for NaN in the features')
+    raise DinoinvError(f'the loss became {x.item()} in epoch {epoch}. The last good state is kept. Resume with a lower peak rate (--lr {cfg.lr/3:.0e}), gradient clipping (--clip 1) or without mixed precision (--amp 0), or look for NaN in the features')
 
-# %% ../nbs/03_train.ipynb #b3f00057
+# %% ../nbs/03_train.ipynb #c0502b34
 def _save_state(path, model, opt, sched, acc, log):
     state = dict(model=model.state_dict(), opt=opt.state_dict(), sched=sched.state_dict(), log=log,
                  scaler=acc.scaler.state_dict() if acc.scaler else None)
@@ -236,7 +236,7 @@ def _check_config(out, want, resume):
     diff = [f'{k}: {have[g].get(k)} before, {v} now' for g in want for k,v in want[g].items() if have and have[g].get(k) != v and k != 'workers']
     if diff: raise DinoinvError(f'{out} was trained differently ({"; ".join(diff)}): resume with the same settings, or choose another folder')
 
-# %% ../nbs/03_train.ipynb #f483c309
+# %% ../nbs/03_train.ipynb #64daf084
 def _accelerator(amp):
     AcceleratorState._reset_state() # one process may train several times, at different precisions
     device = best_device()
@@ -254,7 +254,7 @@ def new_decoder(
         d = Decoder(in_dim=probe.in_dim, width=cfg.width, blocks=cfg.blocks, head=cfg.head, unit=probe.unit, encoder=meta['encoder'])
     return d.start_from(probe)
 
-# %% ../nbs/03_train.ipynb #d60b30bd
+# %% ../nbs/03_train.ipynb #6a443980
 def train_decoder(
     pairs:str|Path,              # folder written by `prepare_pairs`
     out:str|Path,                # folder of the run
@@ -275,10 +275,10 @@ def train_decoder(
     log = _load_state(out/'state.pt', bare, opt, sched, acc) if (out/'state.pt').exists() else []
     if acc.is_main_process: save_json(out/'config.json', dict(config=asdict(cfg), encoder=train.meta['encoder'], parameters=bare.n_params, processes=acc.num_processes, versions=versions()))
     try: _epochs(out, cfg, train, val, acc, model, bare, opt, sched, log, probes, base)
-    except KeyboardInterrupt: raise KeyboardInterrupt(f'interrupted after {len(log)} of {cfg.epochs} epochs; --resume (resume=True) takes it up there') from None
+    except KeyboardInterrupt: raise KeyboardInterrupt(f"interrupted after {log[-1]['epoch'] if log else 0} of {cfg.epochs} epochs; --resume (resume=True) takes it up there") from None
     return log
 
-# %% ../nbs/03_train.ipynb #980b3d04
+# %% ../nbs/03_train.ipynb #c0808cad
 def _baselines(out, train, val, acc):
     "Fit and score the baselines once a run; every process ends with the same"
     if acc.is_main_process and not (out/'baselines.json').exists():
@@ -298,20 +298,20 @@ def load_probes(
 
 def _epochs(out, cfg, train, val, acc, model, bare, opt, sched, log, probes, base):
     title = f"{cfg.head} decoder, {bare.n_params/1e6:.2f} M parameters · encoder: {train.meta['encoder']['name']}"
-    bar = tqdm(range(cfg.epochs), initial=len(log), desc='training', unit='epoch', disable=None if acc.is_main_process else True)
-    for train.epoch in range(len(log), cfg.epochs):
-        row = dict(epoch=train.epoch+1, train_l1=train_epoch(model, opt, sched, train, cfg, acc), lr=sched.get_last_lr()[0])
-        if train.epoch%cfg.val_every == 0 or train.epoch == cfg.epochs-1:
-            bare.eval()
-            rows = validate(bare, val, acc, cfg.batch_size, acc.device)
+    bar = tqdm(total=cfg.epochs, initial=log[-1]['epoch'] if log else 0, desc='training', unit='epoch', disable=None if acc.is_main_process else True)
+    for epoch in range(log[-1]['epoch']+1 if log else 0, cfg.epochs+1): # epoch 0 is the start, validated but not trained
+        train.epoch,row,rows = epoch, dict(epoch=epoch), None
+        if epoch: row |= dict(train_l1=train_epoch(model, opt, sched, train, cfg, acc), lr=sched.get_last_lr()[0])
+        if epoch%cfg.val_every == 0 or epoch == cfg.epochs:
+            rows = validate(bare.eval(), val, acc, cfg.batch_size, acc.device)
             row['val'] = average(rows)
         log.append(row)
         if acc.is_main_process: _write(out, log, rows, bare, opt, sched, acc, probes, base, title)
-        bar.set_postfix(train=f"{row['train_l1']:.4f}", val=f"{next(r['val']['mae'] for r in reversed(log) if 'val' in r):.4f}", probe=f"{base['linear_probe']['mae']:.4f}")
-        bar.update()
+        bar.set_postfix({k: f'{v:.4f}' for k,v in dict(train=row.get('train_l1', float('nan')), val=next(r['val']['mae'] for r in reversed(log) if 'val' in r), probe=base['linear_probe']['mae']).items()})
+        bar.update(epoch > 0)
     bar.close(); acc.wait_for_everyone()
 
-# %% ../nbs/03_train.ipynb #c9c76cbc
+# %% ../nbs/03_train.ipynb #03f91da7
 def _write(out, log, rows, model, opt, sched, acc, probes, base, title):
     "Write the best decoder, per-sample errors, log, curve and state after an epoch"
     if 'val' in log[-1]:
@@ -331,7 +331,7 @@ def _save_best(out, model, probes, errors):
     if best.exists(): best.rename(old)
     tmp.rename(best); shutil.rmtree(old, ignore_errors=True)
 
-# %% ../nbs/03_train.ipynb #b6a1978c
+# %% ../nbs/03_train.ipynb #c9246ad5
 @command
 def dinoinv_train(
     pairs:str,             # folder written by dinoinv_prepare
@@ -372,5 +372,5 @@ def summary_table(
     lines = [f"{'validation':<20}{'MAE':>8}{'PSNR dB':>9}{'SSIM':>7}"] + [f"{k.replace('_',' '):<20}{v['mae']:>8.4f}{v['psnr']:>9.2f}{v['ssim']:>7.3f}" for k,v in rows.items()]
     return '\n'.join(lines + [f"n={best['val']['n']} · {config['parameters']/1e6:.2f} M parameters · encoder: {config['encoder']['name']}"])
 
-# %% ../nbs/03_train.ipynb #27a87466
+# %% ../nbs/03_train.ipynb #12c5211e
 if __name__ == '__main__' and '__file__' in globals(): dinoinv_train() # for `-m dinoinv.train`; a notebook has no file
