@@ -7,7 +7,7 @@ __all__ = ['SUFFIXES', 'MIN_SIDE', 'SPLITS', 'open_photo', 'Photo', 'find_textur
            'load_pair', 'prepare_pairs', 'token_window', 'cut', 'PairsDataset', 'load_meta', 'Batches', 'parse_layers',
            'dinoinv_prepare', 'describe', 'sample_textures', 'save_textures']
 
-# %% ../nbs/01_dataset.ipynb #680cc96d
+# %% ../nbs/01_dataset.ipynb #f742e3b3
 import hashlib, os, re, shutil
 from collections import Counter, OrderedDict, defaultdict
 from copy import copy
@@ -18,15 +18,14 @@ import numpy as np, torch
 from PIL import Image, ImageOps
 from fastcore.basics import noop
 from torch.utils.data import DataLoader, Dataset
-from tqdm.auto import tqdm
-from .core import DinoinvError, command, load_json, save_json, versions
+from .core import DinoinvError, command, load_json, progress, save_json, versions
 from .features import DEFAULT, Encoder, check_layers, load_encoder
 from .textures import sample_textures, save_textures
 
-# %% ../nbs/01_dataset.ipynb #0b766ae3
+# %% ../nbs/01_dataset.ipynb #b4caf0da
 _all_ = ['sample_textures', 'save_textures']
 
-# %% ../nbs/01_dataset.ipynb #ae1300f9
+# %% ../nbs/01_dataset.ipynb #df5df700
 def open_photo(
     path:str|Path, # image file: PNG, JPEG, WebP, TIFF or BMP
 )->Image.Image: # RGB, 8 bits
@@ -45,7 +44,7 @@ def _eight_bits(im):
     if top == float('inf'): top = a.max()
     return Image.fromarray((a.clip(0,top)/top*255).round().astype(np.uint8))
 
-# %% ../nbs/01_dataset.ipynb #a2b254af
+# %% ../nbs/01_dataset.ipynb #f4642819
 SUFFIXES = '.png .jpg .jpeg .webp .tif .tiff .bmp'.split()
 MIN_SIDE = 56 # px, 4×4 tokens: below that there is no grid to speak of
 
@@ -64,7 +63,7 @@ def _size(path):
         late = im.format == 'PNG' and 'exif' not in im.info # to look for a note behind the pixels, PIL would decode them all
         return (w,h) if not late and im.getexif().get(0x0112, 1) >= 5 else (h,w)
 
-# %% ../nbs/01_dataset.ipynb #43f21d90
+# %% ../nbs/01_dataset.ipynb #fef73230
 def find_textures(
     folder:str|Path,        # where the photos are, in subfolders or not
     group_by:str='folder',  # what counts as one texture: 'folder' (a photo directly in `folder` is its own) or 'file'
@@ -92,7 +91,7 @@ def _plain(s): return re.sub('__+', '_', s).strip('_') # two underscores separat
 
 def _reason(e): return 'cannot be read: ' + str(e) if isinstance(e, (Image.UnidentifiedImageError,Image.DecompressionBombError)) else str(e) or type(e).__name__
 
-# %% ../nbs/01_dataset.ipynb #8cf442e5
+# %% ../nbs/01_dataset.ipynb #e07dd73f
 SPLITS = 'train','val','test'
 
 def split_groups(
@@ -109,7 +108,7 @@ def split_groups(
     if n < 1: raise DinoinvError(f'{len(order)} texture groups are too few for splits of {fractions}')
     return {g: 'test' if i < n_test else 'val' if i < n_test+n_val else 'train' for i,g in enumerate(order)}
 
-# %% ../nbs/01_dataset.ipynb #d50a6ef1
+# %% ../nbs/01_dataset.ipynb #2fbba628
 def patch_boxes(
     height:int,     # of the photo, px
     width:int,      # of the photo, px
@@ -122,7 +121,7 @@ def patch_boxes(
     y0,x0 = (height-rows*h)//2, (width-cols*w)//2
     return {(r,c): (y0+r*h, x0+c*w, h, w) for r in range(rows) for c in range(cols)}
 
-# %% ../nbs/01_dataset.ipynb #1389e77d
+# %% ../nbs/01_dataset.ipynb #e4b140a4
 def save_pair(
     folder:str|Path,       # where to; its parent is made if need be
     features:torch.Tensor, # (C,h,w)
@@ -148,7 +147,7 @@ def load_pair(
         with Image.open(Path(folder)/'target_rgb.png') as im: return f, np.asarray(im.convert('RGB'))
     except Exception as e: raise DinoinvError(f'cannot read the pair {folder}: {e}. Delete the folder and run dinoinv_prepare again.') from e
 
-# %% ../nbs/01_dataset.ipynb #1cb54a3a
+# %% ../nbs/01_dataset.ipynb #89d4edce
 def _fingerprint(photo_bytes, made_by): return hashlib.sha256(photo_bytes + repr(sorted(made_by.items())).encode()).hexdigest()[:16]
 
 class _Todo(Dataset):
@@ -169,7 +168,7 @@ class _Todo(Dataset):
         try: return load_json(self.pairs/self.splits[group]/name/'info.json')['fingerprint'] == sha
         except (OSError, ValueError, KeyError): return False
 
-# %% ../nbs/01_dataset.ipynb #2684a199
+# %% ../nbs/01_dataset.ipynb #adc9cc45
 def _batches(patches, size):
     "Group `(name, target, ...)` items by shape of target into lists of at most `size`, holding back at most 4·`size`"
     queues = defaultdict(list)
@@ -181,7 +180,7 @@ def _batches(patches, size):
         yield queues.pop(full)
     yield from queues.values()
 
-# %% ../nbs/01_dataset.ipynb #467ee9dd
+# %% ../nbs/01_dataset.ipynb #58a30339
 def _check_same(pairs, options, force):
     "Refuse to mix: raise unless `pairs` is new, or was begun with the same options"
     meta = pairs/'meta.json'
@@ -200,7 +199,7 @@ def _remove_stale(pairs, keep):
     for d in stale: shutil.rmtree(d)
     return sorted(f'{d.parent.name}/{d.name}' for d in stale if not d.name.startswith('.'))
 
-# %% ../nbs/01_dataset.ipynb #ad15a33a
+# %% ../nbs/01_dataset.ipynb #4a76553b
 def _encode_all(loader, enc, pairs, splits, batch_size, bar, made_by):
     "Encode and write what `loader` says is missing; return (photo → error, pairs per split with their sizes, how many were made)"
     failed,index,made = {},{s:{} for s in SPLITS},0
@@ -217,7 +216,7 @@ def _encode_all(loader, enc, pairs, splits, batch_size, bar, made_by):
         made += len(b); bar.update(len(b))
     return failed,index,made
 
-# %% ../nbs/01_dataset.ipynb #b15ba13a
+# %% ../nbs/01_dataset.ipynb #1cca785b
 def prepare_pairs(
     photos:str|Path,              # folder of texture photos
     pairs:str|Path,               # folder to write the pairs to; what is there and right is kept
@@ -246,7 +245,7 @@ def prepare_pairs(
     save_json(pairs/'meta.json', meta)
     todo = _Todo(photos, pairs, found, splits, patch, enc.patch, made_by)
     n = sum(len(patch_boxes(p.height, p.width, patch, enc.patch)) for p in found)
-    with tqdm(total=n, unit='patch', desc=f'encoding with {enc.name}') as bar:
+    with progress(total=n, unit='patch', desc=f'encoding with {enc.name}') as bar:
         failed,index,made = _encode_all(DataLoader(todo, batch_size=None, num_workers=workers, collate_fn=noop), enc, pairs, splits, batch_size, bar, made_by)
     meta |= dict(splits=index, skipped=skipped|failed, removed=_remove_stale(pairs, index), made=made)
     empty = [s for s,f in zip(SPLITS, fractions) if f and not index[s]]
@@ -262,7 +261,7 @@ def _split(found, fractions, seed, group_by):
         if 'too few' in str(e): e = DinoinvError(f'{e}: add photos, set some fractions to 0, or try group_by={other!r} (--group_by {other})')
         raise e from None
 
-# %% ../nbs/01_dataset.ipynb #9dd8a78e
+# %% ../nbs/01_dataset.ipynb #ff3102ae
 def token_window(
     crop:int,    # px
     unit:int=14, # px per token
@@ -279,7 +278,7 @@ def cut(
     if tuple(image.shape[-2:]) == tuple(size): return image
     return torch.stack([im[:, y:y+size[0], x:x+size[1]] for im,(y,x) in zip(image, offset.tolist())])
 
-# %% ../nbs/01_dataset.ipynb #86e8d69c
+# %% ../nbs/01_dataset.ipynb #da5be8f2
 class _Cache:
     "The most recently used pairs, up to a number of bytes"
     def __init__(self, mb): self.free,self.kept = mb*2**20,OrderedDict()
@@ -291,7 +290,7 @@ class _Cache:
         while self.free < 0: self.free += sum(a.nbytes for a in self.kept.popitem(last=False)[1])
         return pair
 
-# %% ../nbs/01_dataset.ipynb #6e6af3e2
+# %% ../nbs/01_dataset.ipynb #e7c79e4e
 class PairsDataset(Dataset):
     "Aligned crops of the pairs of one split: `features (C,h,w)`, `target (3,crop,crop)` bytes, `offset (2,)` of the crop in the window"
     def __init__(self,
@@ -339,7 +338,7 @@ def load_meta(
     if not meta['complete']: raise DinoinvError(f'{pairs} is unfinished: run the same dinoinv_prepare again, it takes up where it stopped')
     return meta
 
-# %% ../nbs/01_dataset.ipynb #9e07ca07
+# %% ../nbs/01_dataset.ipynb #a51492e4
 class Batches:
     "A batch sampler: lists of indices into a `PairsDataset`, each list of one crop shape"
     def __init__(self,
@@ -362,7 +361,7 @@ class Batches:
     def __iter__(self): return (b for b in self._mine() if b)
     def __len__(self): return len([b for b in self._mine() if b])
 
-# %% ../nbs/01_dataset.ipynb #e761bfad
+# %% ../nbs/01_dataset.ipynb #8b7d7939
 def parse_layers(
     layers:str|None, # such as '2,5,8,11'
 )->list[int]|None:
@@ -392,7 +391,7 @@ def dinoinv_prepare(
     meta = prepare_pairs(photos, pairs, encoder, patch, group_by, fr, seed, parse_layers(layers), fuse, batch_size, workers, force)
     print(describe(meta) + f'\n\nNext: dinoinv_train {pairs} RUN')
 
-# %% ../nbs/01_dataset.ipynb #f8ab8f5c
+# %% ../nbs/01_dataset.ipynb #38ab9119
 def describe(
     meta:dict, # a `meta.json`
 )->str:

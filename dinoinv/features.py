@@ -6,7 +6,7 @@
 __all__ = ['DEFAULT', 'to_tensor', 'crop_to_patch', 'best_device', 'amp_dtype', 'Encoder', 'weights_hash', 'encode',
            'check_layers', 'load_encoder', 'pca_rgb']
 
-# %% ../nbs/00_features.ipynb #357d1f1d
+# %% ../nbs/00_features.ipynb #ff7909dd
 import hashlib, urllib.error, urllib.request, warnings
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +14,7 @@ import numpy as np, torch, torch.nn as nn
 from PIL import Image
 from .core import DinoinvError
 
-# %% ../nbs/00_features.ipynb #06aa9df1
+# %% ../nbs/00_features.ipynb #f3e78d54
 def to_tensor(
     image, # PIL image, array (H,W), (H,W,3) or (H,W,4), or tensor (3,H,W) or (1,H,W); bytes, or floats in [0,1]
 )->torch.Tensor: # (3,H,W), float32 in [0,1]
@@ -22,13 +22,13 @@ def to_tensor(
     if isinstance(image, Image.Image): image = np.array(image.convert('RGB'))
     if isinstance(image, np.ndarray):
         if image.ndim == 2: image = np.repeat(image[...,None], 3, 2)
-        image = torch.from_numpy(np.ascontiguousarray(image[..., :3])).movedim(-1, 0) if image.ndim == 3 else torch.empty(0)
+        image = torch.from_numpy(np.array(image[..., :3])).movedim(-1, 0) if image.ndim == 3 else torch.empty(0)
     if image.ndim != 3 or image.shape[0] not in (1,3):
         raise DinoinvError(f'an image of shape {tuple(image.shape)}: give (H,W), (H,W,3) or (H,W,4) arrays, or (3,H,W) tensors')
     image = image.expand(3,-1,-1)
     return image.float() if image.is_floating_point() else image.float()/torch.iinfo(image.dtype).max
 
-# %% ../nbs/00_features.ipynb #7ef57edf
+# %% ../nbs/00_features.ipynb #bad06193
 def crop_to_patch(
     image:torch.Tensor, # (...,H,W)
     patch:int=14,       # patch side in px
@@ -39,7 +39,7 @@ def crop_to_patch(
     y,x = (image.shape[-2]-h)//2, (image.shape[-1]-w)//2
     return image[..., y:y+h, x:x+w]
 
-# %% ../nbs/00_features.ipynb #bea0f192
+# %% ../nbs/00_features.ipynb #e2749ec3
 def best_device(): # 'cuda', 'mps' or 'cpu'
     "The fastest device that PyTorch sees"
     return 'cuda' if torch.cuda.is_available() else 'mps' if torch.backends.mps.is_available() else 'cpu'
@@ -54,7 +54,7 @@ def amp_dtype(
     if kind == 'cpu' and not any(caps.get(k) for k in ('avx512_bf16','amx_bf16','bf16')): return None
     return torch.bfloat16 if kind == 'cpu' else torch.float16
 
-# %% ../nbs/00_features.ipynb #d8be72f7
+# %% ../nbs/00_features.ipynb #9ffa36f8
 _mean, _std = (torch.tensor(v).view(3,1,1) for v in ([0.485,0.456,0.406], [0.229,0.224,0.225])) # ImageNet, as DINOv2 was trained
 
 class Encoder:
@@ -79,7 +79,7 @@ class Encoder:
 
     def __repr__(self): return f'Encoder({self.name}, weights {self.weights}, {self.dim} channels, {self.device}, {self.dtype or torch.float32})'
 
-# %% ../nbs/00_features.ipynb #5e0816a8
+# %% ../nbs/00_features.ipynb #117086c5
 def weights_hash(
     model:nn.Module, # any model
 )->str: # 12 hex digits
@@ -90,7 +90,7 @@ def weights_hash(
         h.update(v.detach().cpu().contiguous().view(torch.uint8).numpy())
     return h.hexdigest()[:12]
 
-# %% ../nbs/00_features.ipynb #283e151e
+# %% ../nbs/00_features.ipynb #f045ffd8
 def _batch(images, patch):
     if not isinstance(images, (list,tuple)): images = list(images) if getattr(images, 'ndim', 3) == 4 else [images]
     xs = [to_tensor(o) for o in images]
@@ -101,7 +101,7 @@ def _batch(images, patch):
         raise DinoinvError(f'image of {w}×{h} px: both sides must be multiples of {patch}; crop_to_patch(image) makes them so')
     return torch.stack(xs)
 
-# %% ../nbs/00_features.ipynb #3c78d009
+# %% ../nbs/00_features.ipynb #53d39bfa
 from fastcore.basics import patch as _patch
 
 @_patch
@@ -123,7 +123,7 @@ def encode(self:Encoder,
     f = torch.cat(hs, -1) if fuse == 'concat' else torch.stack(hs).mean(0)
     return f.transpose(1,2).reshape(b, -1, h//self.patch, w//self.patch)
 
-# %% ../nbs/00_features.ipynb #8f57ca16
+# %% ../nbs/00_features.ipynb #4bbc18e5
 def check_layers(
     layers:list[int]|None, # hidden states to use
     fuse:str,              # how they are joined
@@ -134,7 +134,7 @@ def check_layers(
     if layers is not None and (not layers or not all(0 <= i <= n_layers for i in layers)):
         raise DinoinvError(f'layers={layers}: choose from 0 (patch embedding) to {n_layers} (last block), or None for the final output')
 
-# %% ../nbs/00_features.ipynb #e0eddf17
+# %% ../nbs/00_features.ipynb #e35cecb3
 def _cached(name, revision):
     from huggingface_hub import try_to_load_from_cache
     return all(isinstance(try_to_load_from_cache(name, f, revision=revision), str) for f in ('config.json','model.safetensors'))
@@ -146,7 +146,7 @@ def _reachable(name, timeout=4):
     except urllib.error.HTTPError: return True # it answered: let the hub client say what is wrong
     except OSError: return False
 
-# %% ../nbs/00_features.ipynb #4a6316f7
+# %% ../nbs/00_features.ipynb #51963bca
 DEFAULT = 'facebook/dinov2-small'
 
 def _untrained():
@@ -170,7 +170,7 @@ def load_encoder(
     model = _pretrained(name, revision, local)
     return Encoder(model, name, None if local else getattr(model.config, '_commit_hash', revision), device, amp)
 
-# %% ../nbs/00_features.ipynb #6b552bb6
+# %% ../nbs/00_features.ipynb #44b00391
 def _pretrained(name, revision, local):
     from transformers import AutoConfig, AutoModel
     remedy = "Use a local folder written with save_pretrained, or 'untrained' for the control with random weights"
@@ -182,7 +182,7 @@ def _pretrained(name, revision, local):
         return AutoModel.from_pretrained(name, revision=revision, dtype=torch.float32)
     except (OSError, KeyError) as e: raise DinoinvError(f'could not load {name!r}: {str(e).splitlines()[0]} {remedy}.') from e
 
-# %% ../nbs/00_features.ipynb #5c27ca00
+# %% ../nbs/00_features.ipynb #21da5ae1
 def pca_rgb(
     features:torch.Tensor, # (C,h,w) or (1,C,h,w)
 )->np.ndarray: # (h,w,3) in [0,1]

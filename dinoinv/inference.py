@@ -7,7 +7,7 @@ __all__ = ['ERROR_TOP', 'VIEWS', 'reconstruct', 'compare_figure', 'check_encoder
            'bootstrap_ci', 'summarise', 'evaluate', 'load_decoder', 'score_table', 'dinoinv_infer', 'load_results',
            'view', 'browse', 'dinoinv_demo', 'contact_sheet']
 
-# %% ../nbs/04_inference.ipynb #8ac27055
+# %% ../nbs/04_inference.ipynb #c368b657
 import os, shutil, time
 from collections import defaultdict
 from functools import lru_cache
@@ -16,14 +16,13 @@ from pathlib import Path
 import numpy as np, torch
 from PIL import Image
 from fastcore.basics import patch as _patch
-from tqdm.auto import tqdm
-from .core import DinoinvError, atomic_path, command, load_json, save_json, versions
+from .core import DinoinvError, atomic_path, command, load_json, progress, save_json, versions
 from .dataset import SPLITS, find_textures, load_meta, load_pair, open_photo, parse_layers, patch_boxes, prepare_pairs, save_textures
 from .decoder import Decoder, LinearProbe, psnr, quiet_load
 from .features import DEFAULT, Encoder, best_device, load_encoder, to_tensor
 from .train import TrainConfig, average, baseline_preds, image_metrics, load_probes, train_decoder
 
-# %% ../nbs/04_inference.ipynb #3d54a198
+# %% ../nbs/04_inference.ipynb #38edc847
 @torch.no_grad()
 def reconstruct(
     decoder,               # a `Decoder`, or anything that maps `(B,C,h,w)` to `(B,3,14h,14w)`
@@ -35,7 +34,7 @@ def reconstruct(
     f = features.reshape(-1, *features.shape[-3:]).to(device or p.device, p.dtype)
     return decoder.eval()(f).float().clamp(0,1).cpu()
 
-# %% ../nbs/04_inference.ipynb #d5cbd2a7
+# %% ../nbs/04_inference.ipynb #aa545356
 ERROR_TOP = .25 # mean absolute error at the top of the colour scale
 
 def compare_figure(
@@ -56,7 +55,7 @@ def compare_figure(
     fig.suptitle(title, fontsize=9)
     return fig
 
-# %% ../nbs/04_inference.ipynb #c43ab486
+# %% ../nbs/04_inference.ipynb #b441f784
 def _bytes(x): return (x.clamp(0,1)*255).round().byte().permute(1,2,0).numpy()
 
 def _title(info):
@@ -66,7 +65,7 @@ def _title(info):
 
 def _db(s): return f"{s['psnr']:.2f}" if s else '–'
 
-# %% ../nbs/04_inference.ipynb #b54a337f
+# %% ../nbs/04_inference.ipynb #083dac7c
 def check_encoder(
     decoder:Decoder, # it knows which encoder it was trained on
     made_by:dict,    # encoder entry of the features' `meta.json`
@@ -89,7 +88,7 @@ def pair_samples(
         try: yield name, name.split('__')[0], *load_pair(Path(pairs)/split/name)
         except DinoinvError as e: yield name, name.split('__')[0], e, None
 
-# %% ../nbs/04_inference.ipynb #170a888b
+# %% ../nbs/04_inference.ipynb #de0ebc71
 def photo_samples(
     photos:str|Path,   # an image file or a folder of them
     enc:Encoder,       # the decoder's encoder
@@ -108,7 +107,7 @@ def photo_samples(
             t = a[y:y+h, x:x+w]
             yield f'{p.group}__{p.name}__{r}_{c}', p.group, enc.encode(t, made_by['layers'], made_by['fuse'])[0], t
 
-# %% ../nbs/04_inference.ipynb #7e39a6a1
+# %% ../nbs/04_inference.ipynb #41c5b804
 def bootstrap_ci(
     values,            # one number for each picture
     groups=None,       # to which group each belongs; groups are then drawn whole
@@ -124,7 +123,7 @@ def bootstrap_ci(
     lo,hi = np.percentile(sums[i].sum(1)/counts[i].sum(1), [2.5,97.5])
     return float(lo),float(hi)
 
-# %% ../nbs/04_inference.ipynb #3020fb80
+# %% ../nbs/04_inference.ipynb #2dcc62a7
 def _scores(rows, groups):
     s = average(rows)
     mse,each = s['mse'], [min(r['psnr'], 100.) for r in rows]
@@ -144,7 +143,7 @@ def summarise(
     rows = {g: _scores(r, None) for g,r in sorted(by.items())}
     return _scores([i['scores'] for i in infos], groups) | dict(failed=failed, baselines=base, groups=rows, **provenance)
 
-# %% ../nbs/04_inference.ipynb #2f8bce49
+# %% ../nbs/04_inference.ipynb #a75b55b3
 def _fresh_folder(out):
     "Empty `out` of an older evaluation; refuse if anything else is in it"
     out = Path(out)
@@ -153,7 +152,7 @@ def _fresh_folder(out):
     if other: raise DinoinvError(f'{out} holds something else ({other[0]}): choose another folder for the results')
     shutil.rmtree(out, ignore_errors=True); out.mkdir(parents=True)
 
-# %% ../nbs/04_inference.ipynb #977a9e7b
+# %% ../nbs/04_inference.ipynb #efd4c55e
 def _write_sample(out, name, pred, target, info):
     "Write a sample's pictures and its `info.json`, all or nothing"
     tmp = out/f'.{name}.tmp'; tmp.mkdir(parents=True)
@@ -171,7 +170,7 @@ def _evaluate_one(decoder, probes, out, name, group, f, target, source):
     _write_sample(out, name, _bytes(pred[0]), target, info)
     return info
 
-# %% ../nbs/04_inference.ipynb #fbde880f
+# %% ../nbs/04_inference.ipynb #c1e5a124
 def evaluate(
     decoder:str|Path,       # folder of a decoder (`RUN/best`) or hub id
     source:str|Path,        # folder of pairs, or an image file or folder of photos
@@ -198,7 +197,7 @@ def evaluate(
     save_json(Path(out)/'summary.json', summary)
     return summary
 
-# %% ../nbs/04_inference.ipynb #528b1888
+# %% ../nbs/04_inference.ipynb #623a9e98
 def load_decoder(
     decoder:str|Path,     # folder of a decoder (`RUN/best`) or hub id
     device:str|None=None, # default: the fastest there is
@@ -213,14 +212,14 @@ def load_decoder(
 
 def _evaluate_all(samples, dec, probes, out, source):
     infos,failed = [],{}
-    for name,group,f,target in tqdm(samples, desc='reconstructing', unit='picture'):
+    for name,group,f,target in progress(samples, desc='reconstructing', unit='picture'):
         try:
             if isinstance(f, Exception): raise f
             infos.append(_evaluate_one(dec, probes, out, name, group, f, target, source))
         except (DinoinvError, OSError, RuntimeError) as e: failed[name] = str(e) or type(e).__name__
     return infos,failed
 
-# %% ../nbs/04_inference.ipynb #0fd72789
+# %% ../nbs/04_inference.ipynb #1b91d484
 def score_table(
     summary:dict, # `summary.json`
 )->str:
@@ -234,7 +233,7 @@ def score_table(
     lines.append(f"n={s['n']} pictures in {len(s['groups'])} textures, PSNR per picture, mean · {s['decoder']['parameters']/1e6:.2f} M parameters · encoder: {e['name']} (weights {e['weights']}), layers {e['layers'] or 'final'}")
     return '\n'.join(lines + [f'failed {k}: {v}' for k,v in s['failed'].items()])
 
-# %% ../nbs/04_inference.ipynb #5427a0ac
+# %% ../nbs/04_inference.ipynb #5030f434
 @command
 def dinoinv_infer(
     decoder:str,         # folder of a decoder (RUN/best) or hub id
@@ -247,7 +246,7 @@ def dinoinv_infer(
     "Reconstruct pictures from features, compare them with their targets, and score them beside the baselines"
     print(score_table(evaluate(decoder, source, out, split, encoder)) + f'\n\nLook at {out}/*/compare_pred_target.png, or browse("{out}") in a notebook')
 
-# %% ../nbs/04_inference.ipynb #203ae864
+# %% ../nbs/04_inference.ipynb #4c1caf4c
 def load_results(
     folder:str|Path, # folder written by `evaluate`
 )->list[dict]: # `info.json` of each sample
@@ -279,7 +278,7 @@ def view(
     err = np.abs(t.astype(np.float32)-p).mean(-1)/255
     return (colormaps['inferno'](np.clip(err/ERROR_TOP, 0, 1))[...,:3]*255).astype(np.uint8)
 
-# %% ../nbs/04_inference.ipynb #b104b82c
+# %% ../nbs/04_inference.ipynb #c06114d4
 class browse:
     "Browse the reconstructions in `folder` (written by `evaluate`) in a notebook; raises `DinoinvError` if there are none"
     def __init__(self,
@@ -309,7 +308,7 @@ class browse:
         if self.sample.value: self.sample.value = 0 # which draws
         else: self._draw()
 
-# %% ../nbs/04_inference.ipynb #d5526dfa
+# %% ../nbs/04_inference.ipynb #85dc1e12
 @lru_cache(64)
 def _pictures(folder): return tuple(np.asarray(Image.open(folder/f'{k}.png')) for k in ('target','pred'))
 
@@ -335,7 +334,7 @@ def _ipython_display_(self:browse):
     from IPython.display import display
     display(self.box)
 
-# %% ../nbs/04_inference.ipynb #0c3d5cc8
+# %% ../nbs/04_inference.ipynb #77c82d0e
 @command
 def dinoinv_demo(
     out:str='dinoinv_demo',  # folder for everything; must be new
@@ -351,14 +350,14 @@ def dinoinv_demo(
     print(f'1/4  {n} textures → {out}/photos'); save_textures(out/'photos', n, seed, 532)
     enc = load_encoder(encoder)
     print(f'2/4  features from {enc.name} → {out}/pairs'); prepare_pairs(out/'photos', out/'pairs', enc, patch=266, group_by='file', seed=seed)
-    print(f'3/4  a decoder → {out}/run'); train_decoder(out/'pairs', out/'run', TrainConfig(epochs=epochs, seed=seed))
+    print(f'3/4  a decoder → {out}/run'); train_decoder(out/'pairs', out/'run', TrainConfig(epochs=epochs, lr=5e-4, seed=seed))
     print(f'4/4  reconstructions → {out}/results'); s = evaluate(out/'run/best', out/'pairs', out/'results')
     contact_sheet(out/'results', out/'reconstructions.png')
     print(f'\n{score_table(s)}\n\nin {time.perf_counter()-start:.0f} s. Look at\n  {out}/reconstructions.png\n  {out}/run/loss_plot.png\n  {out}/results/*/compare_pred_target.png')
     if enc.name == 'untrained': print('\nThese features come from random weights: the control, not DINOv2. With a network, dinoinv_demo takes facebook/dinov2-small.')
     return s
 
-# %% ../nbs/04_inference.ipynb #8c509e9e
+# %% ../nbs/04_inference.ipynb #cc6cc570
 def contact_sheet(
     folder:str|Path,         # of reconstructions
     path:str|Path|None=None, # PNG to write

@@ -7,7 +7,7 @@ __all__ = ['PRESETS', 'image_metrics', 'TrainConfig', 'load_batches', 'predict',
            'baseline_preds', 'score_baselines', 'plot_losses', 'make_optimizer', 'lr_factor', 'train_epoch',
            'new_decoder', 'train_decoder', 'load_probes', 'dinoinv_train', 'summary_table', 'psnr']
 
-# %% ../nbs/03_train.ipynb #6f215d5c
+# %% ../nbs/03_train.ipynb #8eb2d67c
 import math, os, shutil
 from collections import defaultdict
 from contextlib import nullcontext
@@ -19,16 +19,15 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import gather_object
 from torch.utils.data import DataLoader
 from torchmetrics.functional.image import structural_similarity_index_measure
-from tqdm.auto import tqdm
-from .core import DinoinvError, atomic_path, command, load_json, save_json, versions
+from .core import DinoinvError, atomic_path, command, load_json, progress, save_json, versions
 from .dataset import Batches, PairsDataset, cut
 from .decoder import Decoder, LinearProbe, low_pass, psnr, quiet_load
 from .features import amp_dtype, best_device
 
-# %% ../nbs/03_train.ipynb #35283709
+# %% ../nbs/03_train.ipynb #deaef537
 _all_ = ['psnr']
 
-# %% ../nbs/03_train.ipynb #cc6eb438
+# %% ../nbs/03_train.ipynb #91c30601
 def image_metrics(
     pred:torch.Tensor,   # (B,3,H,W), what came back
     target:torch.Tensor, # (B,3,H,W), in [0,1]
@@ -40,12 +39,13 @@ def image_metrics(
     cols = dict(mae=err.abs().mean(1), mse=err.square().mean(1), psnr=psnr(pred, target), ssim=ssim)
     return [dict(zip(cols, row)) for row in zip(*(c.tolist() for c in cols.values()))]
 
-# %% ../nbs/03_train.ipynb #5a4be6f8
+# %% ../nbs/03_train.ipynb #96921376
 @dataclass(frozen=True)
 class TrainConfig:
     "All that shapes a training run; `TrainConfig()` is the default preset, `PRESETS['method']` the method's table"
     epochs:int=50            # passes over the training pairs, one crop of each
-    lr:float=1.5e-3          # peak learning rate of Adam
+    lr:float=1e-3            # peak learning rate of Adam
+    beta2:float=.99          # of Adam; its usual .999 is slow to forget the large gradients of the start
     schedule:str='onecycle'  # 'onecycle' (warm up, then cosine to zero) or 'constant'
     batch_size:int=16        # crops per step, over all processes
     crop:int=192             # of training, px
@@ -58,11 +58,12 @@ class TrainConfig:
     shortcut_lr:float=.05    # learning rate of the shortcut, which starts from the closed-form probe, as a share of `lr`
     seed:int=0               # of weights, crops and order
     workers:int=0            # processes that load data
+    cache_mb:int=1024        # memory for pairs already read, per split
     val_every:int=1          # epochs from one validation to the next
 
-PRESETS = dict(default=TrainConfig(), method=TrainConfig(lr=3e-3, schedule='constant', clip=0., head='bilinear'))
+PRESETS = dict(default=TrainConfig(), method=TrainConfig(lr=3e-3, beta2=.999, schedule='constant', clip=0., head='bilinear'))
 
-# %% ../nbs/03_train.ipynb #38734f51
+# %% ../nbs/03_train.ipynb #910ffcef
 def load_batches(
     ds:PairsDataset,     # what to load
     size:int=16,         # samples in a batch, over all processes
@@ -84,7 +85,7 @@ def predict(
     "What `model` makes of the token windows of `b`, cut to the crops"
     return cut(model(b['features']), b['offset'], b['target'].shape[-2:])
 
-# %% ../nbs/03_train.ipynb #d8b99477
+# %% ../nbs/03_train.ipynb #ad841681
 def validate(
     model,             # a decoder or baseline: features (B,C,h,w) → (B,3,14h,14w)
     ds:PairsDataset,   # what to score it on
@@ -110,7 +111,7 @@ def average(
     keys = [k for k in ('mae','mse','psnr','ssim') if rows]
     return dict(n=len(rows)) | {k: sum(min(r[k], 100.) for r in rows)/len(rows) for k in keys}
 
-# %% ../nbs/03_train.ipynb #c88a426c
+# %% ../nbs/03_train.ipynb #9da3833d
 def fit_probes(
     ds:PairsDataset,   # training pairs; whole patches are used, whatever the crop
     device:str='cpu',  # where to compute
@@ -141,7 +142,7 @@ def score_baselines(
             for k,p in baseline_preds(probes, b).items(): rows[k] += image_metrics(p, b['target'])
     return {k: average(v) for k,v in rows.items()}
 
-# %% ../nbs/03_train.ipynb #2529393d
+# %% ../nbs/03_train.ipynb #6b688243
 def plot_losses(
     log:list[dict],  # rows of `loss_log.json`
     baselines:dict,  # what `score_baselines` returns
@@ -163,7 +164,7 @@ def plot_losses(
         with atomic_path(path) as p: fig.savefig(p, dpi=110)
     return fig
 
-# %% ../nbs/03_train.ipynb #98789031
+# %% ../nbs/03_train.ipynb #d3443d4f
 def make_optimizer(
     model:Decoder,   # what to train
     cfg:TrainConfig, # how
@@ -173,7 +174,7 @@ def make_optimizer(
     short = [p for n,p in model.named_parameters() if n.startswith('shortcut')]
     rest = [p for n,p in model.named_parameters() if not n.startswith('shortcut')]
     groups = [dict(params=rest, lr=cfg.lr)] + ([dict(params=short, lr=cfg.lr*cfg.shortcut_lr)] if short else [])
-    opt = torch.optim.Adam(groups, lr=cfg.lr)
+    opt = torch.optim.Adam(groups, lr=cfg.lr, betas=(.9,cfg.beta2))
     return opt, torch.optim.lr_scheduler.LambdaLR(opt, lambda i: lr_factor(i/max(steps,1), cfg.schedule))
 
 def lr_factor(
@@ -187,7 +188,7 @@ def lr_factor(
     if at < warm: return .04 + .96*at/warm
     return .5 + .5*math.cos(math.pi*min((at-warm)/(1-warm), 1))
 
-# %% ../nbs/03_train.ipynb #10b80f9d
+# %% ../nbs/03_train.ipynb #ffbd702b
 def _n_global(b, acc): return acc.reduce(torch.tensor(float(len(b['target'])), device=acc.device)).item() if acc.num_processes > 1 else len(b['target'])
 
 def train_epoch(
@@ -215,7 +216,7 @@ def _check_finite(x, cfg, epoch):
     if torch.isfinite(x): return
     raise DinoinvError(f'the loss became {x.item()} in epoch {epoch}. The last good state is kept. Resume with a lower peak rate (--lr {cfg.lr/3:.0e}), gradient clipping (--clip 1) or without mixed precision (--amp 0), or look for NaN in the features')
 
-# %% ../nbs/03_train.ipynb #c0502b34
+# %% ../nbs/03_train.ipynb #f3c3a10e
 def _save_state(path, model, opt, sched, acc, log):
     state = dict(model=model.state_dict(), opt=opt.state_dict(), sched=sched.state_dict(), log=log,
                  scaler=acc.scaler.state_dict() if acc.scaler else None)
@@ -233,10 +234,10 @@ def _check_config(out, want, resume):
     if path.exists(): have = load_json(path)
     if have and not resume: raise DinoinvError(f'{out} holds a run already: add --resume (resume=True) to take it up, or choose another folder')
     if resume and not have: raise DinoinvError(f'{out} holds no run to resume')
-    diff = [f'{k}: {have[g].get(k)} before, {v} now' for g in want for k,v in want[g].items() if have and have[g].get(k) != v and k != 'workers']
+    diff = [f'{k}: {have[g].get(k)} before, {v} now' for g in want for k,v in want[g].items() if have and have[g].get(k) != v and k not in ('workers','cache_mb')]
     if diff: raise DinoinvError(f'{out} was trained differently ({"; ".join(diff)}): resume with the same settings, or choose another folder')
 
-# %% ../nbs/03_train.ipynb #64daf084
+# %% ../nbs/03_train.ipynb #e69c16e6
 def _accelerator(amp):
     AcceleratorState._reset_state() # one process may train several times, at different precisions
     device = best_device()
@@ -254,7 +255,7 @@ def new_decoder(
         d = Decoder(in_dim=probe.in_dim, width=cfg.width, blocks=cfg.blocks, head=cfg.head, unit=probe.unit, encoder=meta['encoder'])
     return d.start_from(probe)
 
-# %% ../nbs/03_train.ipynb #6a443980
+# %% ../nbs/03_train.ipynb #68364505
 def train_decoder(
     pairs:str|Path,              # folder written by `prepare_pairs`
     out:str|Path,                # folder of the run
@@ -263,7 +264,8 @@ def train_decoder(
 )->list[dict]: # rows of `loss_log.json`
     "Train a decoder on `pairs`; `out/best/` is the one with the lowest validation L1. Raises `DinoinvError` on data or settings that can't be"
     out = Path(out)
-    train,val = PairsDataset(pairs, 'train', cfg.crop, seed=cfg.seed), PairsDataset(pairs, 'val', cfg.val_crop, random=False)
+    train = PairsDataset(pairs, 'train', cfg.crop, seed=cfg.seed, cache_mb=cfg.cache_mb)
+    val = PairsDataset(pairs, 'val', cfg.val_crop, random=False, cache_mb=cfg.cache_mb)
     for ds in (train,val):
         if not len(ds): raise DinoinvError(f'{pairs} has no {ds.folder.name} pairs: make some with other --fractions')
     acc = _accelerator(cfg.amp)
@@ -278,7 +280,7 @@ def train_decoder(
     except KeyboardInterrupt: raise KeyboardInterrupt(f"interrupted after {log[-1]['epoch'] if log else 0} of {cfg.epochs} epochs; --resume (resume=True) takes it up there") from None
     return log
 
-# %% ../nbs/03_train.ipynb #c0808cad
+# %% ../nbs/03_train.ipynb #73845e34
 def _baselines(out, train, val, acc):
     "Fit and score the baselines once a run; every process ends with the same"
     if acc.is_main_process and not (out/'baselines.json').exists():
@@ -298,7 +300,7 @@ def load_probes(
 
 def _epochs(out, cfg, train, val, acc, model, bare, opt, sched, log, probes, base):
     title = f"{cfg.head} decoder, {bare.n_params/1e6:.2f} M parameters · encoder: {train.meta['encoder']['name']}"
-    bar = tqdm(total=cfg.epochs, initial=log[-1]['epoch'] if log else 0, desc='training', unit='epoch', disable=None if acc.is_main_process else True)
+    bar = progress(total=cfg.epochs, initial=log[-1]['epoch'] if log else 0, desc='training', unit='epoch', disable=not acc.is_main_process)
     for epoch in range(log[-1]['epoch']+1 if log else 0, cfg.epochs+1): # epoch 0 is the start, validated but not trained
         train.epoch,row,rows = epoch, dict(epoch=epoch), None
         if epoch: row |= dict(train_l1=train_epoch(model, opt, sched, train, cfg, acc), lr=sched.get_last_lr()[0])
@@ -311,7 +313,7 @@ def _epochs(out, cfg, train, val, acc, model, bare, opt, sched, log, probes, bas
         bar.update(epoch > 0)
     bar.close(); acc.wait_for_everyone()
 
-# %% ../nbs/03_train.ipynb #03f91da7
+# %% ../nbs/03_train.ipynb #4feb9f5d
 def _write(out, log, rows, model, opt, sched, acc, probes, base, title):
     "Write the best decoder, per-sample errors, log, curve and state after an epoch"
     if 'val' in log[-1]:
@@ -331,14 +333,14 @@ def _save_best(out, model, probes, errors):
     if best.exists(): best.rename(old)
     tmp.rename(best); shutil.rmtree(old, ignore_errors=True)
 
-# %% ../nbs/03_train.ipynb #c9246ad5
+# %% ../nbs/03_train.ipynb #43df7a01
 @command
 def dinoinv_train(
     pairs:str,             # folder written by dinoinv_prepare
     run:str,               # folder of the run: best/, loss_plot.png, loss_log.json, val_errors.json, state.pt
     preset:str='default',  # 'default', or 'method': the method's own table, with its own decoder
     epochs:int=None,       # passes over the training pairs (preset: 50)
-    lr:float=None,         # peak learning rate (default 1.5e-3, method 3e-3)
+    lr:float=None,         # peak learning rate (default 1e-3, method 3e-3)
     schedule:str=None,     # onecycle or constant
     batch_size:int=None,   # crops per step, over all processes (16)
     crop:int=None,         # of training, px (192)
@@ -350,6 +352,7 @@ def dinoinv_train(
     blocks:int=None,       # residual blocks of the decoder (10)
     seed:int=None,         # of weights, crops and order (0)
     workers:int=None,      # processes that load data (0)
+    cache_mb:int=None,     # memory for pairs already read, per split, MB (1024)
     val_every:int=None,    # epochs from one validation to the next (1)
     resume:bool=False,     # take up a run that was interrupted
     debug:bool=False,      # show the full traceback of an error
@@ -372,5 +375,5 @@ def summary_table(
     lines = [f"{'validation':<20}{'MAE':>8}{'PSNR dB':>9}{'SSIM':>7}"] + [f"{k.replace('_',' '):<20}{v['mae']:>8.4f}{v['psnr']:>9.2f}{v['ssim']:>7.3f}" for k,v in rows.items()]
     return '\n'.join(lines + [f"n={best['val']['n']} · {config['parameters']/1e6:.2f} M parameters · encoder: {config['encoder']['name']}"])
 
-# %% ../nbs/03_train.ipynb #12c5211e
+# %% ../nbs/03_train.ipynb #04605101
 if __name__ == '__main__' and '__file__' in globals(): dinoinv_train() # for `-m dinoinv.train`; a notebook has no file

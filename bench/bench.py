@@ -1,0 +1,123 @@
+"""How fast, how large, how good: the tables of bench/results.md.
+
+    python bench/bench.py extract            images/s against a plain loop, and the share of the machine's peak
+    python bench/bench.py train              samples/s of training, the share of peak, and of the time spent loading
+    python bench/bench.py memory             peak memory of prepare and train, 200 pairs against 2,000
+    python bench/bench.py disk               bytes on disk against the bytes of features and pictures
+    python bench/bench.py quality PHOTOS     decoders against baselines on held-out photos (each photo its own texture)
+
+All run on the `untrained` encoder, whose arithmetic is DINOv2-Small's. Compare ratios within one run: machines differ.
+"""
+import os; os.environ.setdefault('TQDM_DISABLE', '1')
+import resource, subprocess, sys, tempfile, time
+from dataclasses import replace
+from pathlib import Path
+import numpy as np, torch
+from fastcore.script import call_parse
+from PIL import Image
+from torch.utils.flop_counter import FlopCounterMode
+from dinoinv.dataset import Batches, PairsDataset, describe, prepare_pairs, save_textures
+from dinoinv.features import load_encoder
+from dinoinv.inference import evaluate, score_table
+from dinoinv.train import PRESETS, TrainConfig, fit_probes, load_batches, new_decoder, make_optimizer, predict, train_decoder
+
+tmp = Path(tempfile.mkdtemp())
+
+def best(f, n=3):
+    "Shortest of `n` times that `f` takes, after a call to warm up"
+    f(); ts = []
+    for _ in range(n):
+        t = time.perf_counter(); f(); ts.append(time.perf_counter()-t)
+    return min(ts)
+
+def peak(dtype, n=2048):
+    "Measured FLOP/s of a large matrix product"
+    a,b = (torch.randn(n,n).to(dtype) for _ in range(2))
+    return 2*n**3/best(lambda: a@b)
+
+def flops(f):
+    "FLOPs of the matrix products and convolutions in `f()`"
+    with FlopCounterMode(display=False) as c: f()
+    return c.get_total_flops()
+
+def extract():
+    from transformers import BitImageProcessor
+    enc = load_encoder('untrained'); plain = load_encoder('untrained', amp=False).model
+    dtype = enc.dtype or torch.float32
+    print(f'{"px":<6}{"plain loop":>12}{"encode, batch 16":>18}{"ratio":>7}{"GFLOP/image":>13}{f"share of {dtype} peak":>28}')
+    for s in (224,518):
+        ims = [Image.fromarray(np.random.default_rng(i).integers(0, 255, (s,s,3), np.uint8)) for i in range(16)]
+        proc = BitImageProcessor(size=dict(shortest_edge=s), crop_size=dict(height=s, width=s), image_mean=[.485,.456,.406], image_std=[.229,.224,.225])
+        def loop():
+            with torch.no_grad(): return [plain(**proc(im, return_tensors='pt')).last_hidden_state for im in ims[:4]]
+        t0,t1 = best(loop)/4, best(lambda: enc.encode(ims))/16
+        with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH): gf = flops(lambda: plain(torch.zeros(1,3,s,s)))
+        print(f'{s:<6}{1/t0:>9.1f}/s{1/t1:>16.1f}/s{t0/t1:>7.2f}{gf/1e9:>13.1f}{gf/t1/peak(dtype):>28.0%}')
+
+def pairs(n, patch, name='pairs'):
+    "`n` pairs of `patch` px in a folder of their own"
+    if not (tmp/name/'meta.json').exists():
+        save_textures(tmp/f'{name}_photos', n, 0, patch)
+        prepare_pairs(tmp/f'{name}_photos', tmp/name, 'untrained', patch, 'file')
+    return tmp/name
+
+def train():
+    p = pairs(120, 252)
+    for name,cfg in PRESETS.items():
+        ds = PairsDataset(p, 'train', cfg.crop)
+        probes = fit_probes(ds)
+        model = new_decoder(cfg, ds.meta, probes['quadratic_probe']).to(memory_format=torch.channels_last)
+        opt,_ = make_optimizer(model, cfg, 1000)
+        from dinoinv.features import amp_dtype
+        dtype = amp_dtype('cpu')
+        def step(b):
+            with torch.autocast('cpu', dtype=dtype, enabled=dtype is not None): loss = (predict(model, b)-b['target']).abs().mean()
+            loss.backward(); torch.nn.utils.clip_grad_norm_(model.parameters(), 1.); opt.step(); opt.zero_grad()
+        fixed = next(load_batches(ds, 16, True)); t = best(lambda: step(fixed), 8)
+        gf = flops(lambda: step(fixed))
+        load = work = n = 0
+        for ds.epoch in range(1,4): # the cache is warm after the probes
+            start = time.perf_counter()
+            for b in load_batches(ds, 16, True):
+                at = time.perf_counter(); load += at-start
+                step(b); n += len(b['target'])
+                start = time.perf_counter(); work += start-at
+        print(f"{name:<9}{model.n_params/1e6:>6.2f} M  {16/t:>7.1f} samples/s in a step, {n/(load+work):>7.1f} with loading; {work/(load+work):.1%} of the time in forward, backward and step; "
+              f"{gf/1e9:.1f} GFLOP a step, {gf/t/peak(dtype or torch.float32):.0%} of {dtype} peak")
+
+def rss(code):
+    "Peak memory of a fresh Python that runs `code`, MB"
+    code = 'import resource\n' + code + '\nprint(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1024)'
+    return float(subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True, env=dict(os.environ, TQDM_DISABLE='1')).stdout.split()[-1])
+
+def memory():
+    print(f'{"peak memory, MB":<34}{"200 pairs":>11}{"2,000 pairs":>13}')
+    mb = dict(prepare=[], train=[])
+    for n in (200,2000):
+        save_textures(tmp/f'm{n}_photos', n, 0, 196)
+        mb['prepare'].append(rss(f"from dinoinv.dataset import prepare_pairs\nprepare_pairs(r'{tmp}/m{n}_photos', r'{tmp}/m{n}', 'untrained', 196, 'file')"))
+        mb['train'].append(rss(f"from dinoinv.train import *\ntrain_decoder(r'{tmp}/m{n}', r'{tmp}/m{n}_run', TrainConfig(epochs=1, cache_mb=32))"))
+    for k,v in mb.items(): print(f'{"dinoinv_"+k+(" (cache_mb=32)" if k=="train" else ""):<34}{v[0]:>11.0f}{v[1]:>13.0f}')
+
+def disk():
+    p = pairs(60, 518, 'big')
+    size = lambda pat: sum(f.stat().st_size for f in p.rglob(pat))
+    grids = sum(torch.load(f, weights_only=True, mmap=True).numel()*2 for f in p.rglob('hr_features.pt'))
+    total = size('*.*'); need = grids + size('target_rgb.png')
+    print(f'{total/1e6:.1f} MB on disk; fp16 grids {grids/1e6:.1f} MB and PNGs {size("target_rgb.png")/1e6:.1f} MB: {total/need:.4f}×')
+
+def quality(photos, epochs=None):
+    meta = prepare_pairs(photos, tmp/'q', 'untrained', 252, 'file'); print(describe(meta), '\n')
+    for name,cfg in PRESETS.items():
+        start = time.perf_counter()
+        train_decoder(tmp/'q', tmp/name, replace(cfg, epochs=epochs or cfg.epochs))
+        print(f'preset {name}, {epochs or cfg.epochs} epochs, trained in {(time.perf_counter()-start)/60:.1f} min')
+        print(score_table(evaluate(tmp/name/'best', tmp/'q', tmp/f'{name}_out')), '\n', flush=True)
+
+@call_parse
+def main(what:str,          # extract, train, memory, disk or quality
+         photos:str=None,   # for quality: a folder of photos
+         epochs:int=None):  # for quality: instead of the preset's
+    "Benchmarks of dinoinv; see the head of this file"
+    print(f'{torch.get_num_threads()} threads, torch {torch.__version__}, {torch.cpu.get_capabilities().get("cpu_name", "")}')
+    quality(photos, epochs) if what == 'quality' else globals()[what]()
