@@ -6,7 +6,7 @@
 __all__ = ['psnr', 'low_pass', 'LinearProbe', 'normalise', 'with_products', 'fit', 'quadratic', 'ResidualBlock', 'TokenGate',
            'Decoder', 'start_from', 'n_params', 'quiet_load', 'receptive_field']
 
-# %% ../nbs/02_decoder.ipynb #7779d5d7
+# %% ../nbs/02_decoder.ipynb #b7b486e4
 from contextlib import redirect_stdout
 from io import StringIO
 from itertools import chain
@@ -16,7 +16,7 @@ from torchmetrics.functional.image import peak_signal_noise_ratio
 from fastcore.basics import patch as _patch
 from .core import DinoinvError
 
-# %% ../nbs/02_decoder.ipynb #645a0451
+# %% ../nbs/02_decoder.ipynb #f85057a9
 def psnr(
     pred:torch.Tensor,   # (B,3,H,W)
     target:torch.Tensor, # (B,3,H,W), in [0,1]
@@ -24,7 +24,7 @@ def psnr(
     "Peak signal-to-noise ratio of each picture, for pixels in [0,1], the prediction clipped to that range"
     return peak_signal_noise_ratio(pred.float().clamp(0,1), target, data_range=1., reduction='none', dim=(1,2,3)).reshape(-1)
 
-# %% ../nbs/02_decoder.ipynb #764ec680
+# %% ../nbs/02_decoder.ipynb #1a36ec55
 def low_pass(
     image:torch.Tensor, # (B,3,H,W), the true picture
     unit:int=14,        # px per token
@@ -32,7 +32,7 @@ def low_pass(
     "The low-pass oracle: `image` averaged over patches of `unit` px and bilinearly interpolated"
     return F.interpolate(F.avg_pool2d(image, unit, ceil_mode=True), scale_factor=unit, mode='bilinear')[..., :image.shape[-2], :image.shape[-1]]
 
-# %% ../nbs/02_decoder.ipynb #b490a29a
+# %% ../nbs/02_decoder.ipynb #25edad9c
 class LinearProbe(nn.Module, PyTorchModelHubMixin):
     "Ridge regression from a token (and products of its channels) to its pixels: features `(B,C,h,w)` → `(B,3,14h,14w)`"
     def __init__(self,
@@ -52,7 +52,7 @@ class LinearProbe(nn.Module, PyTorchModelHubMixin):
 
     def forward(self, f): return F.pixel_shuffle(self.linear(self.inputs(f)), self.unit)
 
-# %% ../nbs/02_decoder.ipynb #04044264
+# %% ../nbs/02_decoder.ipynb #8f62764e
 def normalise(
     f:torch.Tensor,    # (B,C,h,w)
     mean:torch.Tensor, # (C,)
@@ -71,7 +71,7 @@ def with_products(
     with torch.autocast(x.device.type, enabled=False): z = F.conv2d(x, directions) # rounding errors would be multiplied too
     return torch.cat([y, *(y*z[:,i:i+1] for i in range(len(directions)))], 1)
 
-# %% ../nbs/02_decoder.ipynb #9fe8b340
+# %% ../nbs/02_decoder.ipynb #1f020e14
 def _moments(batches, inputs, unit):
     "Sums over tokens of AᵀA and AᵀY, A being the shifted inputs and a one"
     shift = None
@@ -91,7 +91,7 @@ def _solve(probe, batches, ridge):
     probe.linear.weight.copy_(w.T[...,None,None]); probe.linear.bias.copy_(my - m@w); probe.mean_colour.copy_(my.view(3,-1).mean(1))
     return m,cov
 
-# %% ../nbs/02_decoder.ipynb #b4a662ba
+# %% ../nbs/02_decoder.ipynb #68d121ba
 @_patch(cls_method=True)
 @torch.no_grad()
 def fit(cls:LinearProbe,
@@ -112,7 +112,7 @@ def fit(cls:LinearProbe,
     probe.mean.copy_(m); probe.std.copy_(std)
     return probe.requires_grad_(False).eval()
 
-# %% ../nbs/02_decoder.ipynb #d8f7f429
+# %% ../nbs/02_decoder.ipynb #0e7e3e60
 @_patch
 @torch.no_grad()
 def quadratic(self:LinearProbe,
@@ -126,7 +126,7 @@ def quadratic(self:LinearProbe,
     _solve(probe, batches, ridge)
     return probe.requires_grad_(False).eval()
 
-# %% ../nbs/02_decoder.ipynb #d2d13aa0
+# %% ../nbs/02_decoder.ipynb #549ac1d9
 class ResidualBlock(nn.Module):
     "Dilated 3×3 conv → GroupNorm → GELU, added to its input: `(B,C,h,w)` → `(B,C,h,w)`"
     def __init__(self,
@@ -141,7 +141,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x): return x + self.gain*F.gelu(self.norm(self.conv(x)))
 
-# %% ../nbs/02_decoder.ipynb #01c08ba9
+# %% ../nbs/02_decoder.ipynb #356d0786
 class TokenGate(nn.Module):
     "Products of linear maps of a token, added to it; starts as the identity: `(B,C,h,w)` → `(B,C,h,w)`"
     def __init__(self,
@@ -156,7 +156,7 @@ class TokenGate(nn.Module):
         a,b = self.up(x).chunk(2, 1)
         return x + self.down(a*torch.tanh(b))
 
-# %% ../nbs/02_decoder.ipynb #c0ba2620
+# %% ../nbs/02_decoder.ipynb #833e07ce
 class Decoder(nn.Module, PyTorchModelHubMixin):
     "A compact convolutional decoder: features `(B,C,h,w)` → `(B,3,14h,14w)`, pixels in [0,1], not clipped"
     def __init__(self,
@@ -194,7 +194,7 @@ class Decoder(nn.Module, PyTorchModelHubMixin):
         if self.shortcut: y = y + self.shortcut(with_products(g, x, self.components))
         return self.upsample(y.float())
 
-# %% ../nbs/02_decoder.ipynb #d2291dd7
+# %% ../nbs/02_decoder.ipynb #7fbcd83a
 @_patch
 def start_from(self:Decoder,
     probe:LinearProbe, # fitted on the training pairs
@@ -211,7 +211,7 @@ def n_params(self:Decoder):
     "How many numbers the decoder has learned"
     return sum(p.numel() for p in self.parameters())
 
-# %% ../nbs/02_decoder.ipynb #d885d7c1
+# %% ../nbs/02_decoder.ipynb #451e19e1
 def quiet_load(
     cls,        # `Decoder` or `LinearProbe`
     path,       # folder written by `save_pretrained`, or hub id
@@ -219,7 +219,7 @@ def quiet_load(
     "`cls.from_pretrained(path)` without a word on stdout"
     with redirect_stdout(StringIO()): return cls.from_pretrained(path).eval()
 
-# %% ../nbs/02_decoder.ipynb #871e215b
+# %% ../nbs/02_decoder.ipynb #63e10394
 def receptive_field(
     dilations:tuple=(1,2), # of the blocks, in turn
     blocks:int=10,         # how many
