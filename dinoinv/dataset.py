@@ -7,7 +7,7 @@ __all__ = ['SUFFIXES', 'MIN_SIDE', 'SPLITS', 'open_photo', 'Photo', 'find_textur
            'load_pair', 'prepare_pairs', 'token_window', 'cut', 'PairsDataset', 'load_meta', 'Batches', 'parse_layers',
            'dinoinv_prepare', 'describe', 'sample_textures', 'save_textures']
 
-# %% ../nbs/01_dataset.ipynb #f742e3b3
+# %% ../nbs/01_dataset.ipynb #ff655253
 import hashlib, os, re, shutil
 from collections import Counter, OrderedDict, defaultdict
 from copy import copy
@@ -22,10 +22,10 @@ from .core import DinoinvError, command, load_json, progress, save_json, version
 from .features import DEFAULT, Encoder, check_layers, load_encoder
 from .textures import sample_textures, save_textures
 
-# %% ../nbs/01_dataset.ipynb #b4caf0da
+# %% ../nbs/01_dataset.ipynb #b81764b2
 _all_ = ['sample_textures', 'save_textures']
 
-# %% ../nbs/01_dataset.ipynb #df5df700
+# %% ../nbs/01_dataset.ipynb #f2d6e39b
 def open_photo(
     path:str|Path, # image file: PNG, JPEG, WebP, TIFF or BMP
 )->Image.Image: # RGB, 8 bits
@@ -44,7 +44,7 @@ def _eight_bits(im):
     if top == float('inf'): top = a.max()
     return Image.fromarray((a.clip(0,top)/top*255).round().astype(np.uint8))
 
-# %% ../nbs/01_dataset.ipynb #f4642819
+# %% ../nbs/01_dataset.ipynb #f11f6810
 SUFFIXES = '.png .jpg .jpeg .webp .tif .tiff .bmp'.split()
 MIN_SIDE = 56 # px, 4×4 tokens: below that there is no grid to speak of
 
@@ -63,17 +63,18 @@ def _size(path):
         late = im.format == 'PNG' and 'exif' not in im.info # to look for a note behind the pixels, PIL would decode them all
         return (w,h) if not late and im.getexif().get(0x0112, 1) >= 5 else (h,w)
 
-# %% ../nbs/01_dataset.ipynb #fef73230
+# %% ../nbs/01_dataset.ipynb #a5065307
 def find_textures(
-    folder:str|Path,        # where the photos are, in subfolders or not
+    folder:str|Path,        # where the photos are, in subfolders or not; or one image file
     group_by:str='folder',  # what counts as one texture: 'folder' (a photo directly in `folder` is its own) or 'file'
 )->tuple[list[Photo],dict[str,str]]: # the photos, and why each other file was skipped
     "The photos under `folder` with their texture groups; raises `DinoinvError` if there are none"
-    folder = Path(folder)
+    folder,files = Path(folder),None
+    if folder.is_file(): folder,files = folder.parent,[folder]
     if group_by not in ('folder','file'): raise DinoinvError(f"group_by={group_by!r}: choose 'folder' or 'file'")
-    if not folder.is_dir(): raise DinoinvError(f'{folder} is not a folder')
+    if not folder.is_dir(): raise DinoinvError(f'{folder} does not exist')
     photos,skipped,seen = [],{},set()
-    for p in sorted(p for p in folder.rglob('*') if p.is_file() and not p.name.startswith('.')):
+    for p in files or sorted(p for p in folder.rglob('*') if p.is_file() and not p.name.startswith('.')):
         rel = p.relative_to(folder)
         try:
             if p.suffix.lower() not in SUFFIXES: raise OSError('not an image file')
@@ -91,7 +92,7 @@ def _plain(s): return re.sub('__+', '_', s).strip('_') # two underscores separat
 
 def _reason(e): return 'cannot be read: ' + str(e) if isinstance(e, (Image.UnidentifiedImageError,Image.DecompressionBombError)) else str(e) or type(e).__name__
 
-# %% ../nbs/01_dataset.ipynb #e07dd73f
+# %% ../nbs/01_dataset.ipynb #e8a2490d
 SPLITS = 'train','val','test'
 
 def split_groups(
@@ -108,7 +109,7 @@ def split_groups(
     if n < 1: raise DinoinvError(f'{len(order)} texture groups are too few for splits of {fractions}')
     return {g: 'test' if i < n_test else 'val' if i < n_test+n_val else 'train' for i,g in enumerate(order)}
 
-# %% ../nbs/01_dataset.ipynb #2fbba628
+# %% ../nbs/01_dataset.ipynb #1035225b
 def patch_boxes(
     height:int,     # of the photo, px
     width:int,      # of the photo, px
@@ -121,7 +122,7 @@ def patch_boxes(
     y0,x0 = (height-rows*h)//2, (width-cols*w)//2
     return {(r,c): (y0+r*h, x0+c*w, h, w) for r in range(rows) for c in range(cols)}
 
-# %% ../nbs/01_dataset.ipynb #e4b140a4
+# %% ../nbs/01_dataset.ipynb #757c0280
 def save_pair(
     folder:str|Path,       # where to; its parent is made if need be
     features:torch.Tensor, # (C,h,w)
@@ -147,7 +148,7 @@ def load_pair(
         with Image.open(Path(folder)/'target_rgb.png') as im: return f, np.asarray(im.convert('RGB'))
     except Exception as e: raise DinoinvError(f'cannot read the pair {folder}: {e}. Delete the folder and run dinoinv_prepare again.') from e
 
-# %% ../nbs/01_dataset.ipynb #89d4edce
+# %% ../nbs/01_dataset.ipynb #753d5c60
 def _fingerprint(photo_bytes, made_by): return hashlib.sha256(photo_bytes + repr(sorted(made_by.items())).encode()).hexdigest()[:16]
 
 class _Todo(Dataset):
@@ -168,7 +169,7 @@ class _Todo(Dataset):
         try: return load_json(self.pairs/self.splits[group]/name/'info.json')['fingerprint'] == sha
         except (OSError, ValueError, KeyError): return False
 
-# %% ../nbs/01_dataset.ipynb #adc9cc45
+# %% ../nbs/01_dataset.ipynb #b4c2df44
 def _batches(patches, size):
     "Group `(name, target, ...)` items by shape of target into lists of at most `size`, holding back at most 4·`size`"
     queues = defaultdict(list)
@@ -180,7 +181,7 @@ def _batches(patches, size):
         yield queues.pop(full)
     yield from queues.values()
 
-# %% ../nbs/01_dataset.ipynb #58a30339
+# %% ../nbs/01_dataset.ipynb #7f568c53
 def _check_same(pairs, options, force):
     "Refuse to mix: raise unless `pairs` is new, or was begun with the same options"
     meta = pairs/'meta.json'
@@ -199,7 +200,7 @@ def _remove_stale(pairs, keep):
     for d in stale: shutil.rmtree(d)
     return sorted(f'{d.parent.name}/{d.name}' for d in stale if not d.name.startswith('.'))
 
-# %% ../nbs/01_dataset.ipynb #4a76553b
+# %% ../nbs/01_dataset.ipynb #e107e245
 def _encode_all(loader, enc, pairs, splits, batch_size, bar, made_by):
     "Encode and write what `loader` says is missing; return (photo → error, pairs per split with their sizes, how many were made)"
     failed,index,made = {},{s:{} for s in SPLITS},0
@@ -216,7 +217,7 @@ def _encode_all(loader, enc, pairs, splits, batch_size, bar, made_by):
         made += len(b); bar.update(len(b))
     return failed,index,made
 
-# %% ../nbs/01_dataset.ipynb #1cca785b
+# %% ../nbs/01_dataset.ipynb #04291c6b
 def prepare_pairs(
     photos:str|Path,              # folder of texture photos
     pairs:str|Path,               # folder to write the pairs to; what is there and right is kept
@@ -261,7 +262,7 @@ def _split(found, fractions, seed, group_by):
         if 'too few' in str(e): e = DinoinvError(f'{e}: add photos, set some fractions to 0, or try group_by={other!r} (--group_by {other})')
         raise e from None
 
-# %% ../nbs/01_dataset.ipynb #ff3102ae
+# %% ../nbs/01_dataset.ipynb #fc43c689
 def token_window(
     crop:int,    # px
     unit:int=14, # px per token
@@ -278,7 +279,7 @@ def cut(
     if tuple(image.shape[-2:]) == tuple(size): return image
     return torch.stack([im[:, y:y+size[0], x:x+size[1]] for im,(y,x) in zip(image, offset.tolist())])
 
-# %% ../nbs/01_dataset.ipynb #da5be8f2
+# %% ../nbs/01_dataset.ipynb #951bf00a
 class _Cache:
     "The most recently used pairs, up to a number of bytes"
     def __init__(self, mb): self.free,self.kept = mb*2**20,OrderedDict()
@@ -290,7 +291,7 @@ class _Cache:
         while self.free < 0: self.free += sum(a.nbytes for a in self.kept.popitem(last=False)[1])
         return pair
 
-# %% ../nbs/01_dataset.ipynb #e7c79e4e
+# %% ../nbs/01_dataset.ipynb #9e71511a
 class PairsDataset(Dataset):
     "Aligned crops of the pairs of one split: `features (C,h,w)`, `target (3,crop,crop)` bytes, `offset (2,)` of the crop in the window"
     def __init__(self,
@@ -338,7 +339,7 @@ def load_meta(
     if not meta['complete']: raise DinoinvError(f'{pairs} is unfinished: run the same dinoinv_prepare again, it takes up where it stopped')
     return meta
 
-# %% ../nbs/01_dataset.ipynb #a51492e4
+# %% ../nbs/01_dataset.ipynb #86094fef
 class Batches:
     "A batch sampler: lists of indices into a `PairsDataset`, each list of one crop shape"
     def __init__(self,
@@ -361,7 +362,7 @@ class Batches:
     def __iter__(self): return (b for b in self._mine() if b)
     def __len__(self): return len([b for b in self._mine() if b])
 
-# %% ../nbs/01_dataset.ipynb #8b7d7939
+# %% ../nbs/01_dataset.ipynb #ceab578e
 def parse_layers(
     layers:str|None, # such as '2,5,8,11'
 )->list[int]|None:
@@ -391,7 +392,7 @@ def dinoinv_prepare(
     meta = prepare_pairs(photos, pairs, encoder, patch, group_by, fr, seed, parse_layers(layers), fuse, batch_size, workers, force)
     print(describe(meta) + f'\n\nNext: dinoinv_train {pairs} RUN')
 
-# %% ../nbs/01_dataset.ipynb #38ab9119
+# %% ../nbs/01_dataset.ipynb #fda4daf1
 def describe(
     meta:dict, # a `meta.json`
 )->str:

@@ -6,7 +6,7 @@
 __all__ = ['psnr', 'low_pass', 'LinearProbe', 'normalise', 'with_products', 'fit', 'quadratic', 'ResidualBlock', 'TokenGate',
            'Decoder', 'start_from', 'n_params', 'quiet_load', 'receptive_field']
 
-# %% ../nbs/02_decoder.ipynb #b7b486e4
+# %% ../nbs/02_decoder.ipynb #2516b6d6
 from contextlib import redirect_stdout
 from io import StringIO
 from itertools import chain
@@ -16,7 +16,7 @@ from torchmetrics.functional.image import peak_signal_noise_ratio
 from fastcore.basics import patch as _patch
 from .core import DinoinvError
 
-# %% ../nbs/02_decoder.ipynb #f85057a9
+# %% ../nbs/02_decoder.ipynb #5af04765
 def psnr(
     pred:torch.Tensor,   # (B,3,H,W)
     target:torch.Tensor, # (B,3,H,W), in [0,1]
@@ -24,7 +24,7 @@ def psnr(
     "Peak signal-to-noise ratio of each picture, for pixels in [0,1], the prediction clipped to that range"
     return peak_signal_noise_ratio(pred.float().clamp(0,1), target, data_range=1., reduction='none', dim=(1,2,3)).reshape(-1)
 
-# %% ../nbs/02_decoder.ipynb #1a36ec55
+# %% ../nbs/02_decoder.ipynb #8f2d08cf
 def low_pass(
     image:torch.Tensor, # (B,3,H,W), the true picture
     unit:int=14,        # px per token
@@ -32,7 +32,7 @@ def low_pass(
     "The low-pass oracle: `image` averaged over patches of `unit` px and bilinearly interpolated"
     return F.interpolate(F.avg_pool2d(image, unit, ceil_mode=True), scale_factor=unit, mode='bilinear')[..., :image.shape[-2], :image.shape[-1]]
 
-# %% ../nbs/02_decoder.ipynb #25edad9c
+# %% ../nbs/02_decoder.ipynb #d41ea857
 class LinearProbe(nn.Module, PyTorchModelHubMixin):
     "Ridge regression from a token (and products of its channels) to its pixels: features `(B,C,h,w)` → `(B,3,14h,14w)`"
     def __init__(self,
@@ -52,7 +52,7 @@ class LinearProbe(nn.Module, PyTorchModelHubMixin):
 
     def forward(self, f): return F.pixel_shuffle(self.linear(self.inputs(f)), self.unit)
 
-# %% ../nbs/02_decoder.ipynb #8f62764e
+# %% ../nbs/02_decoder.ipynb #3563e469
 def normalise(
     f:torch.Tensor,    # (B,C,h,w)
     mean:torch.Tensor, # (C,)
@@ -71,9 +71,9 @@ def with_products(
     with torch.autocast(x.device.type, enabled=False): z = F.conv2d(x, directions) # rounding errors would be multiplied too
     return torch.cat([y, *(y*z[:,i:i+1] for i in range(len(directions)))], 1)
 
-# %% ../nbs/02_decoder.ipynb #1f020e14
+# %% ../nbs/02_decoder.ipynb #75ff0930
 def _moments(batches, inputs, unit):
-    "Sums over tokens of AᵀA and AᵀY, A being the shifted inputs and a one"
+    "Mean and covariance of the inputs over all tokens, their covariance with the pixels, and the pixels' mean"
     shift = None
     for f,x in batches:
         t,y = (o.movedim(1,-1).flatten(0,-2) for o in (inputs(f), F.pixel_unshuffle(x, unit)))
@@ -83,15 +83,14 @@ def _moments(batches, inputs, unit):
     n,m,my = ata[-1,-1], ata[-1,:-1]/ata[-1,-1], aty[-1]/ata[-1,-1]
     return shift.double()+m, ata[:-1,:-1]/n - m.outer(m), aty[:-1]/n - m.outer(my), my
 
-def _solve(probe, batches, ridge):
-    "Fit `probe.linear` to `batches`; return the mean and covariance of its inputs"
-    m,cov,cxy,my = _moments(batches, probe.inputs, probe.unit)
+def _solve(probe, moments, ridge):
+    "Set `probe.linear` to the ridge regression that `moments` call for, `ridge` as a share of each input's variance"
+    m,cov,cxy,my = moments
     std = cov.diagonal().clamp(min=1e-12).sqrt()
-    w = torch.linalg.solve(cov/std.outer(std) + ridge*torch.eye(len(m), dtype=m.dtype, device=m.device), cxy/std[:,None])/std[:,None]
+    w = torch.linalg.solve(cov/std.outer(std) + torch.diag(ridge*torch.ones_like(m)), cxy/std[:,None])/std[:,None]
     probe.linear.weight.copy_(w.T[...,None,None]); probe.linear.bias.copy_(my - m@w); probe.mean_colour.copy_(my.view(3,-1).mean(1))
-    return m,cov
 
-# %% ../nbs/02_decoder.ipynb #68d121ba
+# %% ../nbs/02_decoder.ipynb #6adda128
 @_patch(cls_method=True)
 @torch.no_grad()
 def fit(cls:LinearProbe,
@@ -103,7 +102,8 @@ def fit(cls:LinearProbe,
     first = next(batches := iter(batches), None)
     if first is None: raise DinoinvError('no batches to fit the probe on')
     probe = cls(first[0].shape[1], unit).to(first[0].device)
-    m,cov = _solve(probe, chain([first], batches), ridge)
+    m,cov,*_ = moments = _moments(chain([first], batches), probe.inputs, unit)
+    _solve(probe, moments, ridge)
     std = cov.diagonal().clamp(min=1e-12).sqrt()
     val,vec = torch.linalg.eigh(cov/std.outer(std))
     probe.components.copy_((vec/val.clamp(min=1e-6).sqrt()).flip(1).T[:len(probe.components), :, None, None])
@@ -112,21 +112,28 @@ def fit(cls:LinearProbe,
     probe.mean.copy_(m); probe.std.copy_(std)
     return probe.requires_grad_(False).eval()
 
-# %% ../nbs/02_decoder.ipynb #0e7e3e60
+# %% ../nbs/02_decoder.ipynb #6c622e65
 @_patch
 @torch.no_grad()
 def quadratic(self:LinearProbe,
     batches,          # the same that it was fitted on
     products:int=4,   # principal components to multiply with, up to 8
-    ridge:float=1e-5, # penalty, as a share of an input's variance
+    error=None,       # probe → number to make small, on held-out pictures; None: the first of `ridges` is taken
+    ridges=(1e-5,1e-2,1,100), # penalties on the products to try, as a share of an input's variance
 )->LinearProbe:
     "The closed-form probe whose inputs are a token and its products with its first principal components"
-    probe = type(self)(self.in_dim, self.unit, products).to(self.mean.device)
-    for k,v in self.named_buffers(): getattr(probe, k).copy_(v)
-    _solve(probe, batches, ridge)
-    return probe.requires_grad_(False).eval()
+    moments,best = None,None
+    for r in ridges if error else ridges[:1]:
+        probe = type(self)(self.in_dim, self.unit, products).to(self.mean.device).requires_grad_(False).eval()
+        for k,v in self.named_buffers(): getattr(probe, k).copy_(v)
+        moments = moments or _moments(batches, probe.inputs, self.unit)
+        ridge = torch.full_like(moments[0], r); ridge[:self.in_dim] = 1e-5
+        _solve(probe, moments, ridge)
+        e = error(probe) if error else 0
+        if best is None or e < best[0]: best = e,probe
+    return best[1]
 
-# %% ../nbs/02_decoder.ipynb #549ac1d9
+# %% ../nbs/02_decoder.ipynb #224f6b28
 class ResidualBlock(nn.Module):
     "Dilated 3×3 conv → GroupNorm → GELU, added to its input: `(B,C,h,w)` → `(B,C,h,w)`"
     def __init__(self,
@@ -141,7 +148,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x): return x + self.gain*F.gelu(self.norm(self.conv(x)))
 
-# %% ../nbs/02_decoder.ipynb #356d0786
+# %% ../nbs/02_decoder.ipynb #4173afa9
 class TokenGate(nn.Module):
     "Products of linear maps of a token, added to it; starts as the identity: `(B,C,h,w)` → `(B,C,h,w)`"
     def __init__(self,
@@ -156,7 +163,7 @@ class TokenGate(nn.Module):
         a,b = self.up(x).chunk(2, 1)
         return x + self.down(a*torch.tanh(b))
 
-# %% ../nbs/02_decoder.ipynb #833e07ce
+# %% ../nbs/02_decoder.ipynb #5f14eacc
 class Decoder(nn.Module, PyTorchModelHubMixin):
     "A compact convolutional decoder: features `(B,C,h,w)` → `(B,3,14h,14w)`, pixels in [0,1], not clipped"
     def __init__(self,
@@ -194,7 +201,7 @@ class Decoder(nn.Module, PyTorchModelHubMixin):
         if self.shortcut: y = y + self.shortcut(with_products(g, x, self.components))
         return self.upsample(y.float())
 
-# %% ../nbs/02_decoder.ipynb #7fbcd83a
+# %% ../nbs/02_decoder.ipynb #1fa40eae
 @_patch
 def start_from(self:Decoder,
     probe:LinearProbe, # fitted on the training pairs
@@ -211,7 +218,7 @@ def n_params(self:Decoder):
     "How many numbers the decoder has learned"
     return sum(p.numel() for p in self.parameters())
 
-# %% ../nbs/02_decoder.ipynb #451e19e1
+# %% ../nbs/02_decoder.ipynb #d3ac6a98
 def quiet_load(
     cls,        # `Decoder` or `LinearProbe`
     path,       # folder written by `save_pretrained`, or hub id
@@ -219,7 +226,7 @@ def quiet_load(
     "`cls.from_pretrained(path)` without a word on stdout"
     with redirect_stdout(StringIO()): return cls.from_pretrained(path).eval()
 
-# %% ../nbs/02_decoder.ipynb #63e10394
+# %% ../nbs/02_decoder.ipynb #b8375905
 def receptive_field(
     dilations:tuple=(1,2), # of the blocks, in turn
     blocks:int=10,         # how many

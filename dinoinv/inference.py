@@ -7,7 +7,7 @@ __all__ = ['ERROR_TOP', 'VIEWS', 'reconstruct', 'compare_figure', 'check_encoder
            'bootstrap_ci', 'summarise', 'evaluate', 'load_decoder', 'score_table', 'dinoinv_infer', 'load_results',
            'view', 'browse', 'dinoinv_demo', 'contact_sheet']
 
-# %% ../nbs/04_inference.ipynb #c368b657
+# %% ../nbs/04_inference.ipynb #206936a7
 import os, shutil, time
 from collections import defaultdict
 from functools import lru_cache
@@ -22,7 +22,7 @@ from .decoder import Decoder, LinearProbe, psnr, quiet_load
 from .features import DEFAULT, Encoder, best_device, load_encoder, to_tensor
 from .train import TrainConfig, average, baseline_preds, image_metrics, load_probes, train_decoder
 
-# %% ../nbs/04_inference.ipynb #38edc847
+# %% ../nbs/04_inference.ipynb #2b7c7b8e
 @torch.no_grad()
 def reconstruct(
     decoder,               # a `Decoder`, or anything that maps `(B,C,h,w)` to `(B,3,14h,14w)`
@@ -34,7 +34,7 @@ def reconstruct(
     f = features.reshape(-1, *features.shape[-3:]).to(device or p.device, p.dtype)
     return decoder.eval()(f).float().clamp(0,1).cpu()
 
-# %% ../nbs/04_inference.ipynb #aa545356
+# %% ../nbs/04_inference.ipynb #535a4626
 ERROR_TOP = .25 # mean absolute error at the top of the colour scale
 
 def compare_figure(
@@ -55,7 +55,7 @@ def compare_figure(
     fig.suptitle(title, fontsize=9)
     return fig
 
-# %% ../nbs/04_inference.ipynb #b441f784
+# %% ../nbs/04_inference.ipynb #9c7529e3
 def _bytes(x): return (x.clamp(0,1)*255).round().byte().permute(1,2,0).numpy()
 
 def _title(info):
@@ -65,7 +65,7 @@ def _title(info):
 
 def _db(s): return f"{s['psnr']:.2f}" if s else '–'
 
-# %% ../nbs/04_inference.ipynb #083dac7c
+# %% ../nbs/04_inference.ipynb #572b87eb
 def check_encoder(
     decoder:Decoder, # it knows which encoder it was trained on
     made_by:dict,    # encoder entry of the features' `meta.json`
@@ -88,7 +88,7 @@ def pair_samples(
         try: yield name, name.split('__')[0], *load_pair(Path(pairs)/split/name)
         except DinoinvError as e: yield name, name.split('__')[0], e, None
 
-# %% ../nbs/04_inference.ipynb #de0ebc71
+# %% ../nbs/04_inference.ipynb #71265802
 def photo_samples(
     photos:str|Path,   # an image file or a folder of them
     enc:Encoder,       # the decoder's encoder
@@ -96,18 +96,17 @@ def photo_samples(
 ):
     "Yield `(name, group, features, target)` of the patches of image files; in place of the last two an exception where one can't be read"
     photos = Path(photos)
-    folder,only = (photos.parent,photos.name) if photos.is_file() else (photos,None)
-    found,skipped = find_textures(folder)
-    for k,why in skipped.items():
-        if only in (None,k): yield k, '', DinoinvError(why), None
-    for p in (p for p in found if only in (None,p.path)):
+    folder = photos.parent if photos.is_file() else photos
+    found,skipped = find_textures(photos)
+    for k,why in skipped.items(): yield k, '', DinoinvError(why), None
+    for p in found:
         try: a = np.asarray(open_photo(folder/p.path))
         except Exception as e: yield p.path, p.group, e, None; continue
         for (r,c),(y,x,h,w) in patch_boxes(p.height, p.width, made_by['patch'], enc.patch).items():
             t = a[y:y+h, x:x+w]
             yield f'{p.group}__{p.name}__{r}_{c}', p.group, enc.encode(t, made_by['layers'], made_by['fuse'])[0], t
 
-# %% ../nbs/04_inference.ipynb #41c5b804
+# %% ../nbs/04_inference.ipynb #255a8053
 def bootstrap_ci(
     values,            # one number for each picture
     groups=None,       # to which group each belongs; groups are then drawn whole
@@ -123,7 +122,7 @@ def bootstrap_ci(
     lo,hi = np.percentile(sums[i].sum(1)/counts[i].sum(1), [2.5,97.5])
     return float(lo),float(hi)
 
-# %% ../nbs/04_inference.ipynb #2dcc62a7
+# %% ../nbs/04_inference.ipynb #ec85f955
 def _scores(rows, groups):
     s = average(rows)
     mse,each = s['mse'], [min(r['psnr'], 100.) for r in rows]
@@ -143,16 +142,16 @@ def summarise(
     rows = {g: _scores(r, None) for g,r in sorted(by.items())}
     return _scores([i['scores'] for i in infos], groups) | dict(failed=failed, baselines=base, groups=rows, **provenance)
 
-# %% ../nbs/04_inference.ipynb #a75b55b3
+# %% ../nbs/04_inference.ipynb #35feabc8
 def _fresh_folder(out):
     "Empty `out` of an older evaluation; refuse if anything else is in it"
     out = Path(out)
-    ours = lambda p: p.name == 'summary.json' or (p/'info.json').exists() or p.name.startswith('.')
+    ours = lambda p: p.name == 'summary.json' or (p/'info.json').exists() or p.name.startswith('.') and p.name.endswith('.tmp')
     other = [p.name for p in out.iterdir() if not ours(p)] if out.exists() else []
     if other: raise DinoinvError(f'{out} holds something else ({other[0]}): choose another folder for the results')
     shutil.rmtree(out, ignore_errors=True); out.mkdir(parents=True)
 
-# %% ../nbs/04_inference.ipynb #efd4c55e
+# %% ../nbs/04_inference.ipynb #c00afd44
 def _write_sample(out, name, pred, target, info):
     "Write a sample's pictures and its `info.json`, all or nothing"
     tmp = out/f'.{name}.tmp'; tmp.mkdir(parents=True)
@@ -170,7 +169,7 @@ def _evaluate_one(decoder, probes, out, name, group, f, target, source):
     _write_sample(out, name, _bytes(pred[0]), target, info)
     return info
 
-# %% ../nbs/04_inference.ipynb #c1e5a124
+# %% ../nbs/04_inference.ipynb #80f2de41
 def evaluate(
     decoder:str|Path,       # folder of a decoder (`RUN/best`) or hub id
     source:str|Path,        # folder of pairs, or an image file or folder of photos
@@ -197,7 +196,7 @@ def evaluate(
     save_json(Path(out)/'summary.json', summary)
     return summary
 
-# %% ../nbs/04_inference.ipynb #623a9e98
+# %% ../nbs/04_inference.ipynb #89912ac3
 def load_decoder(
     decoder:str|Path,     # folder of a decoder (`RUN/best`) or hub id
     device:str|None=None, # default: the fastest there is
@@ -219,7 +218,7 @@ def _evaluate_all(samples, dec, probes, out, source):
         except (DinoinvError, OSError, RuntimeError) as e: failed[name] = str(e) or type(e).__name__
     return infos,failed
 
-# %% ../nbs/04_inference.ipynb #1b91d484
+# %% ../nbs/04_inference.ipynb #dedb59f9
 def score_table(
     summary:dict, # `summary.json`
 )->str:
@@ -233,7 +232,7 @@ def score_table(
     lines.append(f"n={s['n']} pictures in {len(s['groups'])} textures, PSNR per picture, mean · {s['decoder']['parameters']/1e6:.2f} M parameters · encoder: {e['name']} (weights {e['weights']}), layers {e['layers'] or 'final'}")
     return '\n'.join(lines + [f'failed {k}: {v}' for k,v in s['failed'].items()])
 
-# %% ../nbs/04_inference.ipynb #5030f434
+# %% ../nbs/04_inference.ipynb #278ed921
 @command
 def dinoinv_infer(
     decoder:str,         # folder of a decoder (RUN/best) or hub id
@@ -246,7 +245,7 @@ def dinoinv_infer(
     "Reconstruct pictures from features, compare them with their targets, and score them beside the baselines"
     print(score_table(evaluate(decoder, source, out, split, encoder)) + f'\n\nLook at {out}/*/compare_pred_target.png, or browse("{out}") in a notebook')
 
-# %% ../nbs/04_inference.ipynb #4c1caf4c
+# %% ../nbs/04_inference.ipynb #a46a029b
 def load_results(
     folder:str|Path, # folder written by `evaluate`
 )->list[dict]: # `info.json` of each sample
@@ -278,7 +277,7 @@ def view(
     err = np.abs(t.astype(np.float32)-p).mean(-1)/255
     return (colormaps['inferno'](np.clip(err/ERROR_TOP, 0, 1))[...,:3]*255).astype(np.uint8)
 
-# %% ../nbs/04_inference.ipynb #c06114d4
+# %% ../nbs/04_inference.ipynb #1a9e7d74
 class browse:
     "Browse the reconstructions in `folder` (written by `evaluate`) in a notebook; raises `DinoinvError` if there are none"
     def __init__(self,
@@ -308,7 +307,7 @@ class browse:
         if self.sample.value: self.sample.value = 0 # which draws
         else: self._draw()
 
-# %% ../nbs/04_inference.ipynb #85dc1e12
+# %% ../nbs/04_inference.ipynb #afe16391
 @lru_cache(64)
 def _pictures(folder): return tuple(np.asarray(Image.open(folder/f'{k}.png')) for k in ('target','pred'))
 
@@ -330,14 +329,13 @@ def _draw(self:browse, _=None):
     self.at.layout.display = None if self.how.value == 'wipe' else 'none'
 
 @_patch
-def _ipython_display_(self:browse):
-    from IPython.display import display
-    display(self.box)
+def _repr_mimebundle_(self:browse, **kwargs):
+    return self.box._repr_mimebundle_(**kwargs) | {'image/png': self.image.value} # a picture where there is no kernel
 
-# %% ../nbs/04_inference.ipynb #77c82d0e
+# %% ../nbs/04_inference.ipynb #5d01fb61
 @command
 def dinoinv_demo(
-    out:str='dinoinv_demo',  # folder for everything; must be new
+    out:str='dinoinv_demo',  # folder for everything; a demo that was interrupted is taken up again
     encoder:str='auto',      # 'auto': facebook/dinov2-small if it can be had, else 'untrained'; or any name dinoinv_prepare takes
     n:int=96,                # textures to make
     epochs:int=12,           # of training
@@ -346,26 +344,27 @@ def dinoinv_demo(
 ):
     "See the whole pipeline work on textures of its own making, in a few minutes, with no data and no network"
     out,start = Path(out),time.perf_counter()
-    if out.exists() and any(out.iterdir()): raise DinoinvError(f'{out} is not empty: name another folder, as in dinoinv_demo my_demo')
+    if out.exists() and any(out.iterdir()) and not (out/'pairs/meta.json').exists(): raise DinoinvError(f'{out} holds something else: name another folder, as in dinoinv_demo my_demo')
     print(f'1/4  {n} textures → {out}/photos'); save_textures(out/'photos', n, seed, 532)
     enc = load_encoder(encoder)
     print(f'2/4  features from {enc.name} → {out}/pairs'); prepare_pairs(out/'photos', out/'pairs', enc, patch=266, group_by='file', seed=seed)
-    print(f'3/4  a decoder → {out}/run'); train_decoder(out/'pairs', out/'run', TrainConfig(epochs=epochs, lr=5e-4, seed=seed))
+    print(f'3/4  a decoder → {out}/run'); train_decoder(out/'pairs', out/'run', TrainConfig(epochs=epochs, lr=3e-4, seed=seed), resume=(out/'run/config.json').exists())
     print(f'4/4  reconstructions → {out}/results'); s = evaluate(out/'run/best', out/'pairs', out/'results')
     contact_sheet(out/'results', out/'reconstructions.png')
     print(f'\n{score_table(s)}\n\nin {time.perf_counter()-start:.0f} s. Look at\n  {out}/reconstructions.png\n  {out}/run/loss_plot.png\n  {out}/results/*/compare_pred_target.png')
     if enc.name == 'untrained': print('\nThese features come from random weights: the control, not DINOv2. With a network, dinoinv_demo takes facebook/dinov2-small.')
     return s
 
-# %% ../nbs/04_inference.ipynb #cc6cc570
+# %% ../nbs/04_inference.ipynb #6eec0d6b
 def contact_sheet(
     folder:str|Path,         # of reconstructions
     path:str|Path|None=None, # PNG to write
-    n:int=8,                 # samples, from worst to best PSNR in even steps
+    n:int=8,                 # samples, of different textures, from worst to best PSNR in even steps
 ):
     "Targets above their reconstructions, from the worst to the best; returns a matplotlib figure"
     from matplotlib.figure import Figure
-    infos = sorted(load_results(folder), key=lambda i: i['scores']['psnr'] or 100)
+    infos = {i['group']:i for i in load_results(folder)}.values() # one of each texture
+    infos = sorted(infos, key=lambda i: i['scores']['psnr'] or 100)
     infos = [infos[round(k)] for k in np.linspace(0, len(infos)-1, min(n, len(infos)))]
     fig = Figure(figsize=(1.6*len(infos)+.4, 3.9), layout='constrained')
     for (a,b),i in zip(fig.subplots(2, len(infos), squeeze=False).T, infos):
@@ -376,5 +375,5 @@ def contact_sheet(
     e = infos[0]['encoder']
     fig.suptitle(f"reconstructions from patch features, worst to best · encoder: {e['name']} · layers: {e['layers'] or 'final'}", fontsize=9)
     if path:
-        with atomic_path(path) as p: fig.savefig(p, dpi=130)
+        with atomic_path(path) as p: fig.savefig(p, dpi=100)
     return fig

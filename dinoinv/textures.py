@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Texture', 'make_texture', 'texture_families', 'sample_textures', 'save_textures']
 
-# %% ../nbs/00b_textures.ipynb #f6aca061
+# %% ../nbs/00b_textures.ipynb #d98a881a
 import math, os
 from collections import namedtuple
 from pathlib import Path
@@ -13,8 +13,9 @@ from zlib import crc32
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
+from .core import DinoinvError
 
-# %% ../nbs/00b_textures.ipynb #ec3b3b07
+# %% ../nbs/00b_textures.ipynb #339b61d5
 def fractal(rng, shape, slope=2., longest=1e4, stretch=(1,1)):
     "Noise `shape`, mean 0, sd 1, with power ∝ 1/f^`slope` up to `longest` px, its waves `stretch` times longer (down, across)"
     h,w = shape
@@ -25,7 +26,7 @@ def fractal(rng, shape, slope=2., longest=1e4, stretch=(1,1)):
     a = np.fft.irfft2(amp*(z[0]+1j*z[1]), shape).astype('f4')
     return a/a.std()
 
-# %% ../nbs/00b_textures.ipynb #d7e48bad
+# %% ../nbs/00b_textures.ipynb #c0551c15
 def _resize(a, shape, how): return np.asarray(Image.fromarray(a.astype('f4')).resize(shape[::-1], how))
 
 def bumps(rng, shape, px):
@@ -36,7 +37,7 @@ def blur(a, px):
     "`a` (h,w) without detail finer than about `px`"
     return _resize(_resize(a, [max(1, round(s/px)) for s in a.shape], Image.BOX), a.shape, Image.BICUBIC)
 
-# %% ../nbs/00b_textures.ipynb #15e0cf97
+# %% ../nbs/00b_textures.ipynb #476974a1
 def frame(rng, shape, tilt=.04, wobble=2., px=120):
     "Pixel coordinates y, x, each `shape`: turned by about `tilt` rad, bent by about `wobble` px every `px`"
     h,w = shape
@@ -56,7 +57,7 @@ def warp(a, dy, dx):
     i0,j0,i1,j1 = i%h, j%w, (i+1)%h, (j+1)%w
     return (a[i0,j0]*(1-v)+a[i0,j1]*v)*(1-u) + (a[i1,j0]*(1-v)+a[i1,j1]*v)*u
 
-# %% ../nbs/00b_textures.ipynb #a60e1cba
+# %% ../nbs/00b_textures.ipynb #1a299c91
 def cells(rng, y, x, jitter=.8, sharp=30.):
     "For coordinates in units of a cell: cell number (h,w) int, distance to the cell's edge, offset from its centre (complex)"
     i,j = np.floor(y).astype(int), np.floor(x).astype(int)
@@ -73,7 +74,7 @@ def cells(rng, y, x, jitter=.8, sharp=30.):
     e = np.where(apart>0, (d**2 - np.abs(own)**2)/(2*apart+1e-9), 9)      # to the bisector with each neighbour
     return cell, e.min(0) - np.log(np.exp(sharp*(e.min(0)-e)).sum(0))/sharp, -own[0]
 
-# %% ../nbs/00b_textures.ipynb #5c621665
+# %% ../nbs/00b_textures.ipynb #4f845a01
 def courses(y, x, h, w, shift=.5):
     "Bricks `h`×`w` px in rows, each row moved by `shift` bricks: brick number, distance to its edge in px"
     i = np.floor(y/h)
@@ -87,7 +88,7 @@ def each(rng, ids, lo=0., hi=1.):
     ids = ids - ids.min()
     return rng.uniform(lo, hi, ids.max()+1).astype('f4')[ids]
 
-# %% ../nbs/00b_textures.ipynb #68303ff7
+# %% ../nbs/00b_textures.ipynb #2ec85589
 def palette(rng, *options):
     "One of several palettes ('hex hex …') as colours (k,3) in 0..1, all shifted a little together, and each by itself"
     hexes = options[rng.integers(len(options))].split()
@@ -109,7 +110,7 @@ def mix(a, b, t):
     "Colours `a` where `t` (h,w) is 0, `b` where it is 1"
     return a + (b-a)*t[...,None]
 
-# %% ../nbs/00b_textures.ipynb #4e4c1672
+# %% ../nbs/00b_textures.ipynb #3757a865
 def lit(rng, rgb, height, hollow=.04):
     "Colours (h,w,3) on a surface `height` (h,w) px high, under light from above; hollows are darker"
     t = rng.uniform(-2.6, -.5)                   # people expect light to come from the upper side
@@ -130,14 +131,14 @@ def photo(rng, rgb):
     im = Image.fromarray((rgb.clip(0,1)*255+.5).astype('u1'))
     return im.filter(ImageFilter.GaussianBlur(rng.uniform(.4,1.)))
 
-# %% ../nbs/00b_textures.ipynb #611dc388
+# %% ../nbs/00b_textures.ipynb #c3c0447a
 FAMILIES = {}
 def family(f):
     "Register `f` as a family of textures"
     FAMILIES[f.__name__] = f
     return f
 
-# %% ../nbs/00b_textures.ipynb #cb98d630
+# %% ../nbs/00b_textures.ipynb #fe1c7696
 def make_texture(
     family:str, # its name, one of `texture_families()`
     k:int=0, # number of the picture in its family
@@ -145,13 +146,13 @@ def make_texture(
     size:int|tuple=518, # px: side of a square, or (height, width); a larger picture shows more, not finer
 )->Image.Image: # RGB
     "Picture `k` of a family of textures"
-    if family not in FAMILIES: raise ValueError(f"unknown texture family {family!r}; known: {', '.join(FAMILIES)}")
+    if family not in FAMILIES: raise DinoinvError(f"unknown texture family {family!r}; known: {', '.join(FAMILIES)}")
     shape = tuple(size) if np.ndim(size) else (size,size)
-    if len(shape)!=2 or min(shape)<14: raise ValueError(f"size must be a side or (height, width) of at least 14 px, not {size!r}")
+    if len(shape)!=2 or min(shape)<14: raise DinoinvError(f"size must be a side or (height, width) of at least 14 px, not {size!r}")
     rng = np.random.default_rng([seed, crc32(family.encode()), k])
     return photo(rng, FAMILIES[family](rng, shape))
 
-# %% ../nbs/00b_textures.ipynb #493d1ed9
+# %% ../nbs/00b_textures.ipynb #c74dac14
 def knotted(rng, y, x, rgb, ky, kx, pile=1.):
     "The small picture `rgb` (rows,cols,3), repeated, in wool: knots `ky`×`kx` px at coordinates y, x"
     y,x = y + .12*ky*fractal(rng, y.shape, 1, 12), x + .12*kx*fractal(rng, y.shape, 1, 12)
@@ -167,11 +168,11 @@ def motif(rng, n, k):
     m = (m + m.T)[np.ix_(i,i)]
     return np.digitize(m, np.quantile(m, np.linspace(0,1,k+1)[1:-1]))
 
-# %% ../nbs/00b_textures.ipynb #68159a94
+# %% ../nbs/00b_textures.ipynb #f7750677
 RUGS = ('6e1a1c 1f2a44 d8c7a0 a8752e 3c2a20 6f7f6a', '8a2f22 20303a e2d3b1 c08a3e 2a1d18 4f6b73',
         '22304d 7b1f24 cdb98d 8c5a2c e6dcc3 4a5a3c', 'b5532f 33291f e6d6b4 d09a48 7a1f1f 405a5c', '5b6b52 7a2a26 dccba4 2b2a33 b48a4c 97a08a')
 
-# %% ../nbs/00b_textures.ipynb #826036ee
+# %% ../nbs/00b_textures.ipynb #f79b360d
 def medallion(rng, n):
     "The design of a rug, (n,n) colour numbers below 6: medallion, field of small ornaments, borders"
     b,a = (np.minimum(i, n-1-i) for i in np.mgrid[:n,:n])          # knots to the nearest edge, down and across
@@ -187,7 +188,7 @@ def medallion(rng, n):
     tooth = (e>4) & (e<11) & (f//2%4 < np.abs(2*e-15)//2)
     return np.where(e<16, (stripe+tooth)%6, out)
 
-# %% ../nbs/00b_textures.ipynb #a246345d
+# %% ../nbs/00b_textures.ipynb #b1a00cf5
 @family
 def carpet(rng, shape):
     "Hand knotted: a window on a rug a little larger than the picture"
@@ -197,7 +198,7 @@ def carpet(rng, shape):
     y,x = y-500+rng.uniform(0,n*knot/3), x-500+rng.uniform(0,n*knot/3)
     return knotted(rng, y, x, palette(rng, *RUGS)[medallion(rng, n)], knot*1.05, knot)
 
-# %% ../nbs/00b_textures.ipynb #bff9f3bf
+# %% ../nbs/00b_textures.ipynb #7d6b1aee
 @family
 def kilim(rng, shape):
     "Flat-woven stripes of stepped diamonds, zigzags and plain bands"
@@ -214,7 +215,7 @@ def kilim(rng, shape):
     ky = rng.uniform(2.6,4)
     return knotted(rng, y, x, pal[np.array(rows)], ky, ky*rng.uniform(1.3,2.2), .7)
 
-# %% ../nbs/00b_textures.ipynb #91958f0f
+# %% ../nbs/00b_textures.ipynb #3005bdd1
 def cloth(rng, y, x, px, twill, warp, weft):
     "Threads `px` wide; `twill`=1 is plain weave, 2 goes over two and under two; colours `warp`, `weft` (k,3) repeat"
     y,x = y/px + .12*fractal(rng, y.shape, 1.5, 30, (1,9)), x/px + .12*fractal(rng, y.shape, 1.5, 30, (9,1))
@@ -228,7 +229,7 @@ def cloth(rng, y, x, px, twill, warp, weft):
     h = np.cos(np.pi*across)**.7*(.75+.25*np.cos(np.pi*along)/twill)
     return lit(rng, rgb*(yarn*(.55+.45*h)*(1+.07*fibre))[...,None], px*.25*h)
 
-# %% ../nbs/00b_textures.ipynb #db962e83
+# %% ../nbs/00b_textures.ipynb #64d79a52
 @family
 def linen(rng, shape):
     "Plain weave in natural fibres: linen, canvas, burlap"
@@ -237,7 +238,7 @@ def linen(rng, shape):
     y,x = frame(rng, shape, wobble=2, px=250)
     return cloth(rng, y, x, rng.uniform(4,10), 1, pal[:1], pal[1:])
 
-# %% ../nbs/00b_textures.ipynb #fd8f00a8
+# %% ../nbs/00b_textures.ipynb #f43d6502
 @family
 def denim(rng, shape):
     "Twill with a dark warp and a light weft, worn in places"
@@ -246,7 +247,7 @@ def denim(rng, shape):
     worn = step(fractal(rng, shape, 2.6), 0, 3)
     return mix(cloth(rng, y, x, rng.uniform(3.5,6), 2, pal[:1], pal[1:]), pal[1], .5*worn)
 
-# %% ../nbs/00b_textures.ipynb #febbbe9d
+# %% ../nbs/00b_textures.ipynb #c119f255
 @family
 def tartan(rng, shape):
     "Twill of coloured threads in a mirrored sequence, the same both ways"
@@ -257,7 +258,7 @@ def tartan(rng, shape):
     y,x = frame(rng, shape, .15, 3, 200)
     return cloth(rng, y, x, rng.uniform(2.6,4.5), 2, sett, sett)
 
-# %% ../nbs/00b_textures.ipynb #140b009f
+# %% ../nbs/00b_textures.ipynb #1cb76479
 @family
 def knit(rng, shape):
     "Jersey: columns of V-shaped stitches, plain or with a small pattern"
@@ -274,7 +275,7 @@ def knit(rng, shape):
     yarn = each(rng, (i*501+j).astype(int), .93, 1.07)*(1+.05*fractal(rng, shape, 2))
     return lit(rng, rgb*(yarn*(.35+.65*h)*(1+.05*strand))[...,None], .28*p*h+.25*strand)
 
-# %% ../nbs/00b_textures.ipynb #289b5693
+# %% ../nbs/00b_textures.ipynb #9d1eeb22
 def masonry(rng, rgb, e, gap, round, rough, mortar):
     "Units coloured `rgb` (h,w,3) at distance `e` px from their edge, with `gap` px of `mortar` (k,3), edges rounded over `round` px"
     n,m = fractal(rng, e.shape, 2), fractal(rng, e.shape, 1.2, 40)
@@ -287,7 +288,7 @@ def masonry(rng, rgb, e, gap, round, rough, mortar):
 
 MORTAR = '8f887c b3aa9a', '6e6a64 8f8b84', 'a9a296 cfc8ba', '5b544b 7d756a'
 
-# %% ../nbs/00b_textures.ipynb #98807178
+# %% ../nbs/00b_textures.ipynb #8b062a6b
 @family
 def brick(rng, shape):
     "Running bond"
@@ -299,7 +300,7 @@ def brick(rng, shape):
     rgb = paint(each(rng, c)+.06*fractal(rng, shape, 2.2), pal)*each(rng, c, .85, 1.1)[...,None]
     return masonry(rng, rgb, e, h*rng.uniform(.1,.2), h*.12, rng.uniform(.4,1.2), palette(rng, *MORTAR))
 
-# %% ../nbs/00b_textures.ipynb #5409bd5d
+# %% ../nbs/00b_textures.ipynb #51784cfa
 @family
 def wall(rng, shape):
     "Rubble: flat stones of all sizes, thickly mortared or dry"
@@ -311,7 +312,7 @@ def wall(rng, shape):
     rgb = paint(each(rng, c)+.2*fractal(rng, shape, 2), pal)*each(rng, c, .8, 1.15)[...,None]
     return masonry(rng, rgb, e*s, s*rng.uniform(.05,.15), s*.18, rng.uniform(1,2.4), palette(rng, *MORTAR))
 
-# %% ../nbs/00b_textures.ipynb #156a57c6
+# %% ../nbs/00b_textures.ipynb #fe41d2f4
 @family
 def cobbles(rng, shape):
     "Setts: rounded blocks in rows with dirt or moss between"
@@ -325,7 +326,7 @@ def cobbles(rng, shape):
     rgb = paint(each(rng, c)+.15*fractal(rng, shape, 1.6), pal)
     return masonry(rng, rgb, e + 1.5*bumps(rng, shape, 12), s*.12, s*.3, rng.uniform(.6,1.3), dirt)
 
-# %% ../nbs/00b_textures.ipynb #de437fb5
+# %% ../nbs/00b_textures.ipynb #ebab65ac
 @family
 def tile(rng, shape):
     "Glazed or stone tiles in a square grid"
@@ -340,7 +341,7 @@ def tile(rng, shape):
     grout = palette(rng, 'd5d0c6 e5e1d8', '8c8780 a5a098', '55524e 6b6863')
     return masonry(rng, rgb*(1+glow[...,None]), e, s*rng.uniform(.05,.09)+1, 3, .25, grout)
 
-# %% ../nbs/00b_textures.ipynb #7526fb27
+# %% ../nbs/00b_textures.ipynb #7e35570b
 @family
 def wood(rng, shape):
     "Planks, each with rings, pores and its own shade"
@@ -358,7 +359,7 @@ def wood(rng, shape):
     gap = step(e, .6, 2.2)
     return lit(rng, paint(t, pal)*(.25+.75*gap)[...,None], 2*gap-.3*ring-.12*pores)
 
-# %% ../nbs/00b_textures.ipynb #d170b055
+# %% ../nbs/00b_textures.ipynb #f8826c7b
 @family
 def bark(rng, shape):
     "Furrowed bark: long plates between deep cracks"
@@ -371,7 +372,7 @@ def bark(rng, shape):
     t = .08 + .55*plate + .08*n + .06*m + each(rng, c, -.1, .1)
     return lit(rng, paint(t, pal), s*.3*plate + 1.5*n + .6*m, .07)
 
-# %% ../nbs/00b_textures.ipynb #5bd61c7a
+# %% ../nbs/00b_textures.ipynb #40a41077
 @family
 def marble(rng, shape):
     "Clouds and two generations of veins"
@@ -387,7 +388,7 @@ def marble(rng, shape):
         rgb = mix(rgb, vein[0], k*veins*step(fractal(rng, shape, 2.6), -1.6, .8))
     return rgb*(1+.01*fractal(rng, shape, .8)[...,None])
 
-# %% ../nbs/00b_textures.ipynb #d34bac50
+# %% ../nbs/00b_textures.ipynb #f4038c4b
 @family
 def terrazzo(rng, shape):
     "Polished chips of three sizes in a cement matrix"
@@ -403,7 +404,7 @@ def terrazzo(rng, shape):
         out = mix(out, rgb, step(e, -.4, .8)*(each(rng, c)<rng.uniform(.5,.9)))
     return out
 
-# %% ../nbs/00b_textures.ipynb #79926baf
+# %% ../nbs/00b_textures.ipynb #b8004b86
 @family
 def granite(rng, shape):
     "Interlocking grains of feldspar, quartz and mica"
@@ -417,7 +418,7 @@ def granite(rng, shape):
     t = np.where(each(rng, c2) < rng.uniform(.05,.2), .03, .25+t)
     return paint(t+.04*fractal(rng, shape, .5), pal)*(.9+.1*step(e*s, 0, 1.5))[...,None]
 
-# %% ../nbs/00b_textures.ipynb #ec3ea342
+# %% ../nbs/00b_textures.ipynb #798949f0
 @family
 def pebbles(rng, shape):
     "Rounded stones of mixed colours, small ones in the gaps of large ones"
@@ -436,7 +437,7 @@ def pebbles(rng, shape):
         height = np.where(top, .4*s*np.sqrt(1-(1-e/s/.34).clip(0,1)**2) + .3*m, height)
     return lit(rng, rgb, .55*height, .05)
 
-# %% ../nbs/00b_textures.ipynb #981d65ad
+# %% ../nbs/00b_textures.ipynb #2202ccff
 @family
 def gravel(rng, shape):
     "Crushed stone: angular, facetted, tightly packed"
@@ -451,7 +452,7 @@ def gravel(rng, shape):
     rgb = paint(each(rng, c)+.1*n+.15*fractal(rng, shape, 2), pal)*(.45+.55*step(e*s, -.5, 2.5))[...,None]
     return lit(rng, rgb, .6*h, .06)
 
-# %% ../nbs/00b_textures.ipynb #e080fdc6
+# %% ../nbs/00b_textures.ipynb #15b9fd83
 @family
 def sand(rng, shape):
     "Wind ripples, grains and a few shells and stones"
@@ -468,7 +469,7 @@ def sand(rng, shape):
     stone = step(e*14-each(rng, c, 1, 5), 0, 1)*(each(rng, c)<rng.choice([0,.03,.1]))
     return lit(rng, mix(rgb, paint(each(rng, c), pal[[0,0,3]])*each(rng, c, .4, 1.1)[...,None], stone), h+2*stone)
 
-# %% ../nbs/00b_textures.ipynb #5a4ade52
+# %% ../nbs/00b_textures.ipynb #4dad420d
 @family
 def earth(rng, shape):
     "Dried mud: plates with curled rims between cracks within cracks"
@@ -483,7 +484,7 @@ def earth(rng, shape):
     h = 3*crack - 2*step(e, 3, 14) + .9*n + .35*m
     return lit(rng, paint(.5+.13*n+.06*m+each(rng, c, -.12, .12), pal)*(.3+.7*crack)[...,None], h, .07)
 
-# %% ../nbs/00b_textures.ipynb #21f3850a
+# %% ../nbs/00b_textures.ipynb #22097e5f
 @family
 def plaster(rng, shape):
     "Stucco or trowelled plaster, stained, sometimes cracked"
@@ -498,7 +499,7 @@ def plaster(rng, shape):
     crack = (1-step(e, .4, 1.6))*step(bumps(rng, shape, 120), 0, .8)*(rng.random()<.5)
     return lit(rng, paint(.55+.2*n+.05*trowel, pal)*(1-.6*crack)[...,None], h-2*crack)
 
-# %% ../nbs/00b_textures.ipynb #c50f5e38
+# %% ../nbs/00b_textures.ipynb #d3b4034e
 @family
 def leather(rng, shape):
     "Grained hide: small soft cells, creases, a dull shine"
@@ -513,7 +514,7 @@ def leather(rng, shape):
     t = .2 + .3*step(e, 0, .25) + .15*fold + .14*n + each(rng, c, -.04, .04)
     return lit(rng, paint(t, pal), h)
 
-# %% ../nbs/00b_textures.ipynb #618e0f87
+# %% ../nbs/00b_textures.ipynb #9601d049
 @family
 def rust(rng, shape):
     "Painted steel, blistered and rusting, with runs below the damage"
@@ -530,7 +531,7 @@ def rust(rng, shape):
     rgb = mix(coat, paint(.45+.2*m+.18*fractal(rng, shape, 1.8), pal), eaten)
     return lit(rng, rgb, eaten*(.8*m-1.5) + .4*step(bad, -.4, .1) + .25*m)
 
-# %% ../nbs/00b_textures.ipynb #c77f4534
+# %% ../nbs/00b_textures.ipynb #511cfb76
 @family
 def grass(rng, shape):
     "Blades, thousands of them, bottom layer dark"
@@ -551,7 +552,7 @@ def grass(rng, shape):
         draw.line([*p,*m], tuple(c), k); draw.line([*m,*e], tuple(c), max(1,k-1))
     return np.asarray(im, 'f4')/255*(1+.08*fractal(rng, shape, 1.5))[...,None]
 
-# %% ../nbs/00b_textures.ipynb #723ce7ba
+# %% ../nbs/00b_textures.ipynb #84887fea
 def leaf(draw, z, c, dark):
     "A leaf in colour `c` (3,) 0..255: half its outline is `z` (complex px), the other half is the mirror image, `dark` times as bright"
     tip = z[-1]-z[0]
@@ -562,7 +563,7 @@ def leaf(draw, z, c, dark):
     rib = np.r_[z[0]-.12*tip, z[-1]]
     poly(np.r_[rib, rib[::-1]+1], 1.2)
 
-# %% ../nbs/00b_textures.ipynb #f1e3849c
+# %% ../nbs/00b_textures.ipynb #95a5070b
 @family
 def leaves(rng, shape):
     "Fallen leaves in several layers"
@@ -580,7 +581,7 @@ def leaves(rng, shape):
     m = fractal(rng, shape, 1.6, 60)
     return lit(rng, np.asarray(im, 'f4')/255*(1+.09*m[...,None]), .7*m)
 
-# %% ../nbs/00b_textures.ipynb #13954b9c
+# %% ../nbs/00b_textures.ipynb #f74f19e1
 Texture = namedtuple('Texture', 'family name image')
 
 def texture_families(
@@ -591,9 +592,9 @@ def texture_families(
 def _plan(n, families):
     "(family, number in it) of `n` pictures"
     names = [families] if isinstance(families, str) else list(dict.fromkeys(families or FAMILIES))
-    if n<1: raise ValueError(f"n must be at least 1, not {n}")
+    if n<1: raise DinoinvError(f"n must be at least 1, not {n}")
     if bad := [f for f in names if f not in FAMILIES]:
-        raise ValueError(f"unknown texture family {', '.join(map(repr, bad))}; known: {', '.join(FAMILIES)}")
+        raise DinoinvError(f"unknown texture family {', '.join(map(repr, bad))}; known: {', '.join(FAMILIES)}")
     return [(names[i%len(names)], i//len(names)) for i in range(n)]
 
 def sample_textures(
@@ -605,7 +606,7 @@ def sample_textures(
     "`n` natural-looking textures, families taking turns; equal arguments give equal pictures"
     return [Texture(f, f'{f}_{k}', make_texture(f, k, seed, size)) for f,k in _plan(n, families)]
 
-# %% ../nbs/00b_textures.ipynb #75c1c29f
+# %% ../nbs/00b_textures.ipynb #7e7985fa
 def save_textures(
     folder, # made if it is missing
     n:int=64, # number of pictures

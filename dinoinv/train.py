@@ -7,7 +7,7 @@ __all__ = ['PRESETS', 'image_metrics', 'TrainConfig', 'load_batches', 'predict',
            'baseline_preds', 'score_baselines', 'plot_losses', 'make_optimizer', 'lr_factor', 'train_epoch',
            'new_decoder', 'train_decoder', 'load_probes', 'dinoinv_train', 'summary_table', 'psnr']
 
-# %% ../nbs/03_train.ipynb #f6c664d0
+# %% ../nbs/03_train.ipynb #2e3ffcc5
 import math, os, shutil
 from collections import defaultdict
 from contextlib import nullcontext
@@ -24,10 +24,10 @@ from .dataset import Batches, PairsDataset, cut
 from .decoder import Decoder, LinearProbe, low_pass, psnr, quiet_load
 from .features import amp_dtype, best_device
 
-# %% ../nbs/03_train.ipynb #d0726f9c
+# %% ../nbs/03_train.ipynb #6b98cb53
 _all_ = ['psnr']
 
-# %% ../nbs/03_train.ipynb #37ffa57b
+# %% ../nbs/03_train.ipynb #35d31345
 def image_metrics(
     pred:torch.Tensor,   # (B,3,H,W), what came back
     target:torch.Tensor, # (B,3,H,W), in [0,1]
@@ -39,7 +39,7 @@ def image_metrics(
     cols = dict(mae=err.abs().mean(1), mse=err.square().mean(1), psnr=psnr(pred, target), ssim=ssim)
     return [dict(zip(cols, row)) for row in zip(*(c.tolist() for c in cols.values()))]
 
-# %% ../nbs/03_train.ipynb #065a3edc
+# %% ../nbs/03_train.ipynb #158f9dc7
 @dataclass(frozen=True)
 class TrainConfig:
     "All that shapes a training run; `TrainConfig()` is the default preset, `PRESETS['method']` the method's table"
@@ -63,7 +63,7 @@ class TrainConfig:
 
 PRESETS = dict(default=TrainConfig(), method=TrainConfig(lr=3e-3, beta2=.999, schedule='constant', clip=0., head='bilinear'))
 
-# %% ../nbs/03_train.ipynb #117b6726
+# %% ../nbs/03_train.ipynb #f6165afc
 def load_batches(
     ds:PairsDataset,     # what to load
     size:int=16,         # samples in a batch, over all processes
@@ -85,7 +85,7 @@ def predict(
     "What `model` makes of the token windows of `b`, cut to the crops"
     return cut(model(b['features']), b['offset'], b['target'].shape[-2:])
 
-# %% ../nbs/03_train.ipynb #53c66469
+# %% ../nbs/03_train.ipynb #8b8d3a3f
 def validate(
     model,             # a decoder or baseline: features (B,C,h,w) → (B,3,14h,14w)
     ds:PairsDataset,   # what to score it on
@@ -111,15 +111,16 @@ def average(
     keys = [k for k in ('mae','mse','psnr','ssim') if rows]
     return dict(n=len(rows)) | {k: sum(min(r[k], 100.) for r in rows)/len(rows) for k in keys}
 
-# %% ../nbs/03_train.ipynb #e6597bc9
+# %% ../nbs/03_train.ipynb #8467b463
 def fit_probes(
     ds:PairsDataset,   # training pairs; whole patches are used, whatever the crop
+    val:PairsDataset|None=None, # held-out pairs, to choose how far products are held back
     device:str='cpu',  # where to compute
 )->dict[str,LinearProbe]: # `linear_probe` and `quadratic_probe`
     "The closed-form probes of all pairs of `ds`"
     batches = lambda: ((b['features'],b['target']) for b in load_batches(ds.whole(), 8, device=device))
     linear = LinearProbe.fit(batches(), ds.unit)
-    return dict(linear_probe=linear, quadratic_probe=linear.quadratic(batches()))
+    return dict(linear_probe=linear, quadratic_probe=linear.quadratic(batches(), error=val and (lambda p: average(validate(p, val, device=device))['mae'])))
 
 def baseline_preds(
     probes:dict[str,LinearProbe], # from `fit_probes`
@@ -142,7 +143,7 @@ def score_baselines(
             for k,p in baseline_preds(probes, b).items(): rows[k] += image_metrics(p, b['target'])
     return {k: average(v) for k,v in rows.items()}
 
-# %% ../nbs/03_train.ipynb #edfb5e12
+# %% ../nbs/03_train.ipynb #2d4269ed
 def plot_losses(
     log:list[dict],  # rows of `loss_log.json`
     baselines:dict,  # what `score_baselines` returns
@@ -164,7 +165,7 @@ def plot_losses(
         with atomic_path(path) as p: fig.savefig(p, dpi=110)
     return fig
 
-# %% ../nbs/03_train.ipynb #52584566
+# %% ../nbs/03_train.ipynb #9876e44f
 def make_optimizer(
     model:Decoder,   # what to train
     cfg:TrainConfig, # how
@@ -188,7 +189,7 @@ def lr_factor(
     if at < warm: return .04 + .96*at/warm
     return .5 + .5*math.cos(math.pi*min((at-warm)/(1-warm), 1))
 
-# %% ../nbs/03_train.ipynb #85a778de
+# %% ../nbs/03_train.ipynb #b992864d
 def _n_global(b, acc): return acc.reduce(torch.tensor(float(len(b['target'])), device=acc.device)).item() if acc.num_processes > 1 else len(b['target'])
 
 def train_epoch(
@@ -216,7 +217,7 @@ def _check_finite(x, cfg, epoch):
     if torch.isfinite(x): return
     raise DinoinvError(f'the loss became {x.item()} in epoch {epoch}. The last good state is kept. Resume with a lower peak rate (--lr {cfg.lr/3:.0e}), gradient clipping (--clip 1) or without mixed precision (--amp 0), or look for NaN in the features')
 
-# %% ../nbs/03_train.ipynb #07d6b803
+# %% ../nbs/03_train.ipynb #45c83d6f
 def _save_state(path, model, opt, sched, acc, log):
     state = dict(model=model.state_dict(), opt=opt.state_dict(), sched=sched.state_dict(), log=log,
                  scaler=acc.scaler.state_dict() if acc.scaler else None)
@@ -237,7 +238,7 @@ def _check_config(out, want, resume):
     diff = [f'{k}: {have[g].get(k)} before, {v} now' for g in want for k,v in want[g].items() if have and have[g].get(k) != v and k not in ('workers','cache_mb')]
     if diff: raise DinoinvError(f'{out} was trained differently ({"; ".join(diff)}): resume with the same settings, or choose another folder')
 
-# %% ../nbs/03_train.ipynb #1112f84b
+# %% ../nbs/03_train.ipynb #5d53907e
 def _accelerator(amp):
     AcceleratorState._reset_state() # one process may train several times, at different precisions
     device = best_device()
@@ -255,7 +256,7 @@ def new_decoder(
         d = Decoder(in_dim=probe.in_dim, width=cfg.width, blocks=cfg.blocks, head=cfg.head, unit=probe.unit, encoder=meta['encoder'])
     return d.start_from(probe)
 
-# %% ../nbs/03_train.ipynb #ad48da39
+# %% ../nbs/03_train.ipynb #6774aab9
 def train_decoder(
     pairs:str|Path,              # folder written by `prepare_pairs`
     out:str|Path,                # folder of the run
@@ -280,13 +281,14 @@ def train_decoder(
     except KeyboardInterrupt: raise KeyboardInterrupt(f"interrupted after {log[-1]['epoch'] if log else 0} of {cfg.epochs} epochs; --resume (resume=True) takes it up there") from None
     return log
 
-# %% ../nbs/03_train.ipynb #de103171
+# %% ../nbs/03_train.ipynb #9e0bbcd2
 def _baselines(out, train, val, acc):
     "Fit and score the baselines once a run; every process ends with the same"
     if acc.is_main_process and not (out/'baselines.json').exists():
-        probes = fit_probes(train, acc.device)
+        device = 'cpu' if acc.device.type == 'mps' else acc.device # which has no float64
+        probes = fit_probes(train, val, device)
         for k,p in probes.items(): p.save_pretrained(out/'probes'/k)
-        save_json(out/'baselines.json', score_baselines(probes, val, acc.device))
+        save_json(out/'baselines.json', score_baselines(probes, val, device))
     acc.wait_for_everyone()
     return load_probes(out/'probes'), load_json(out/'baselines.json')
 
@@ -309,11 +311,12 @@ def _epochs(out, cfg, train, val, acc, model, bare, opt, sched, log, probes, bas
             row['val'] = average(rows)
         log.append(row)
         if acc.is_main_process: _write(out, log, rows, bare, opt, sched, acc, probes, base, title)
-        bar.set_postfix({k: f'{v:.4f}' for k,v in dict(train=row.get('train_l1', float('nan')), val=next(r['val']['mae'] for r in reversed(log) if 'val' in r), probe=base['linear_probe']['mae']).items()})
+        shown = dict(train=row.get('train_l1'), val=next(r['val']['mae'] for r in reversed(log) if 'val' in r), probe=base['linear_probe']['mae'])
+        bar.set_postfix({k: f'{v:.4f}' for k,v in shown.items() if v})
         bar.update(epoch > 0)
     bar.close(); acc.wait_for_everyone()
 
-# %% ../nbs/03_train.ipynb #67d976ca
+# %% ../nbs/03_train.ipynb #76074016
 def _write(out, log, rows, model, opt, sched, acc, probes, base, title):
     "Write the best decoder, per-sample errors, log, curve and state after an epoch"
     if 'val' in log[-1]:
@@ -333,7 +336,7 @@ def _save_best(out, model, probes, errors):
     if best.exists(): best.rename(old)
     tmp.rename(best); shutil.rmtree(old, ignore_errors=True)
 
-# %% ../nbs/03_train.ipynb #3f265868
+# %% ../nbs/03_train.ipynb #a9a3deab
 @command
 def dinoinv_train(
     pairs:str,             # folder written by dinoinv_prepare
@@ -375,5 +378,5 @@ def summary_table(
     lines = [f"{'validation':<20}{'MAE':>8}{'PSNR dB':>9}{'SSIM':>7}"] + [f"{k.replace('_',' '):<20}{v['mae']:>8.4f}{v['psnr']:>9.2f}{v['ssim']:>7.3f}" for k,v in rows.items()]
     return '\n'.join(lines + [f"n={best['val']['n']} · {config['parameters']/1e6:.2f} M parameters · encoder: {config['encoder']['name']}"])
 
-# %% ../nbs/03_train.ipynb #3452315b
+# %% ../nbs/03_train.ipynb #3a524666
 if __name__ == '__main__' and '__file__' in globals(): dinoinv_train() # for `-m dinoinv.train`; a notebook has no file
