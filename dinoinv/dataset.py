@@ -250,7 +250,7 @@ def prepare_pairs(
         failed,index,made = _encode_all(DataLoader(todo, batch_size=None, num_workers=workers, collate_fn=noop), enc, pairs, splits, batch_size, bar, made_by)
     meta |= dict(splits=index, skipped=skipped|failed, removed=_remove_stale(pairs, index), made=made)
     empty = [s for s,f in zip(SPLITS, fractions) if f and not index[s]]
-    if empty: raise DinoinvError(f'nothing usable is left for {" and ".join(empty)}: ' + '; '.join(f'{k}: {v}' for k,v in failed.items()))
+    if empty: raise DinoinvError(f'nothing usable is left for {" and ".join(empty)}: ' + '; '.join(f'{k}: {v}' for k,v in failed.items()) + '. Mend or remove these files and run again')
     save_json(pairs/'meta.json', meta | dict(complete=True))
     return meta | dict(complete=True)
 

@@ -324,7 +324,7 @@ def _write(out, log, rows, model, opt, sched, acc, probes, base, title):
         save_json(out/'val_errors.json', errors)
         if log[-1]['val']['mae'] <= min(r['val']['mae'] for r in log if 'val' in r): _save_best(out, model, probes, errors)
     save_json(out/'loss_log.json', log)
-    plot_losses(log, base, title, out/'loss_plot.png')
+    if 'val' in log[-1]: plot_losses(log, base, title, out/'loss_plot.png')
     _save_state(out/'state.pt', model, opt, sched, acc, log)
 
 def _save_best(out, model, probes, errors):
