@@ -16,7 +16,7 @@ from io import BytesIO
 from pathlib import Path
 import numpy as np, torch
 from PIL import Image
-from fastcore.basics import patch as _patch
+from fastcore.basics import patch
 from .core import DinoinvError, atomic_path, command, load_json, progress, save_json, versions
 from .dataset import SPLITS, find_textures, load_meta, load_pair, open_photo, parse_layers, patch_boxes, prepare_pairs, save_textures
 from .decoder import Decoder, LinearProbe, psnr, quiet_load
@@ -331,7 +331,7 @@ def _numbers(info, rank, n):
     return (f"<b>{info['name']}</b><br>{rank+1} of {n} in this order<table style='border-spacing:1em 0'><tr><th></th><th>PSNR dB</th><th>SSIM</th><th>MAE</th></tr>{cells}</table>"
             f"encoder: {e['name']} ({e['weights']})<br>layers: {e['layers'] or 'final'}")
 
-@_patch
+@patch
 def _draw(self:browse, _=None):
     info = self.shown[self.sample.value]
     buf = BytesIO()
@@ -340,7 +340,7 @@ def _draw(self:browse, _=None):
     self.numbers.value = _numbers(info, self.sample.value, len(self.shown))
     self.at.layout.display = None if self.how.value == 'wipe' else 'none'
 
-@_patch
+@patch
 def _repr_mimebundle_(self:browse, **kwargs):
     return self.box._repr_mimebundle_(**kwargs) | {'image/png': b64encode(self.image.value).decode()} # a picture where there is no kernel
 
