@@ -9,17 +9,17 @@
 All run on the `untrained` encoder, whose arithmetic is DINOv2-Small's. Compare ratios within one run: machines differ.
 """
 import os; os.environ.setdefault('TQDM_DISABLE', '1')
-import resource, subprocess, sys, tempfile, time
+import subprocess, sys, tempfile, time
 from dataclasses import replace
 from pathlib import Path
 import numpy as np, torch
 from fastcore.script import call_parse
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
-from dinoinv.dataset import Batches, PairsDataset, describe, prepare_pairs, save_textures
-from dinoinv.features import load_encoder
+from dinoinv.dataset import PairsDataset, describe, prepare_pairs, save_textures
+from dinoinv.features import amp_dtype, load_encoder
 from dinoinv.inference import evaluate, score_table
-from dinoinv.train import PRESETS, TrainConfig, fit_probes, load_batches, new_decoder, make_optimizer, predict, train_decoder
+from dinoinv.train import PRESETS, fit_probes, load_batches, new_decoder, make_optimizer, predict, train_decoder
 
 tmp = Path(tempfile.mkdtemp())
 
@@ -68,7 +68,6 @@ def train():
         probes = fit_probes(ds)
         model = new_decoder(cfg, ds.meta, probes['quadratic_probe']).to(memory_format=torch.channels_last)
         opt,_ = make_optimizer(model, cfg, 1000)
-        from dinoinv.features import amp_dtype
         dtype = amp_dtype('cpu')
         def step(b):
             with torch.autocast('cpu', dtype=dtype, enabled=dtype is not None): loss = (predict(model, b)-b['target']).abs().mean()

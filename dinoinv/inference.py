@@ -383,7 +383,7 @@ def contact_sheet(
         for ax,im,y in zip((a,b), _pictures(Path(folder)/i['name']), ('target','reconstruction')):
             ax.imshow(im); ax.set(xticks=[], yticks=[])
             if i is infos[0]: ax.set_ylabel(y, fontsize=9)
-        a.set_title(i['name'].split('__')[0].rsplit('-')[-1], fontsize=8); b.set_xlabel(f"{_db(i['scores'])} dB\nprobe {_db(i['baselines'].get('linear_probe'))}", fontsize=8)
+        a.set_title(i['name'].split('__')[0].rsplit('-')[-1][:18], fontsize=8); b.set_xlabel(f"{_db(i['scores'])} dB\nprobe {_db(i['baselines'].get('linear_probe'))}", fontsize=8)
     e = infos[0]['encoder']
     fig.suptitle(f"reconstructions from patch features, worst to best · encoder: {e['name']} · layers: {e['layers'] or 'final'}", fontsize=9)
     if path:
