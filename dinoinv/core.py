@@ -59,11 +59,12 @@ def command(
     def _f(*args, **kwargs):
         try: return func(*args, **kwargs)
         except (DinoinvError, KeyboardInterrupt) as e:
-            if not is_cli() or kwargs.get('debug'): raise
+            if not is_cli(cmd) or kwargs.get('debug'): raise # some other command may be running us, as nbdev_test does
             stop = isinstance(e, KeyboardInterrupt)
             print(f"{func.__name__}: {str(e) or 'interrupted'}", file=sys.stderr)
             raise SystemExit(130 if stop else 1) from None
-    return call_parse(_f)
+    cmd = call_parse(_f)
+    return cmd
 
 # %% ../nbs/00_core.ipynb #793519da
 def progress(
