@@ -6,7 +6,7 @@
 __all__ = ['atomic_path', 'save_json', 'load_json', 'DinoinvError', 'command', 'progress', 'versions']
 
 # %% ../nbs/00_core.ipynb #9cb64762
-import json, os, platform, sys, time
+import json, os, platform, sys
 from contextlib import contextmanager
 from functools import wraps
 from importlib.metadata import version, PackageNotFoundError

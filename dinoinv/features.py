@@ -8,7 +8,6 @@ __all__ = ['DEFAULT', 'to_tensor', 'crop_to_patch', 'best_device', 'amp_dtype', 
 
 # %% ../nbs/00_features.ipynb #ff7909dd
 import hashlib, urllib.error, urllib.request, warnings
-from functools import cached_property
 from pathlib import Path
 import numpy as np, torch, torch.nn as nn
 from PIL import Image

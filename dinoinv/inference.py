@@ -18,8 +18,8 @@ import numpy as np, torch
 from PIL import Image
 from fastcore.basics import patch
 from .core import DinoinvError, atomic_path, command, load_json, progress, save_json, versions
-from .dataset import SPLITS, find_textures, load_meta, load_pair, open_photo, parse_layers, patch_boxes, prepare_pairs, save_textures
-from .decoder import Decoder, LinearProbe, psnr, quiet_load
+from .dataset import SPLITS, find_textures, load_meta, load_pair, open_photo, patch_boxes, prepare_pairs, save_textures
+from .decoder import Decoder, psnr, quiet_load
 from .features import DEFAULT, Encoder, best_device, load_encoder, to_tensor
 from .train import TrainConfig, average, baseline_preds, image_metrics, load_probes, train_decoder
 

@@ -17,8 +17,7 @@ from pathlib import Path
 import numpy as np, torch, torch.nn as nn, torch.nn.functional as F
 from fastcore.basics import patch
 from fastcore.script import Param
-from tqdm.auto import tqdm
-from .core import DinoinvError, atomic_path, command, load_json, save_json, versions
+from .core import DinoinvError, atomic_path, command, load_json, progress, save_json, versions
 from .dataset import SPLITS, PairsDataset, find_textures, load_meta, open_photo, parse_layers, prepare_pairs, save_textures, split_groups
 from .decoder import LinearProbe, normalise
 from .features import DEFAULT, Encoder, load_encoder, to_tensor
@@ -59,7 +58,7 @@ def centre_crops(
     found,skipped = find_textures(photos, 'file')
     keep = {out/Path(p.path).parent/f'{Path(p.path).name}.png': photos/p.path for p in found}
     for old in set(out.rglob('*.png'))-set(keep): old.unlink()
-    for dst,src in tqdm(keep.items(), desc='photos', unit='photo'):
+    for dst,src in progress(keep.items(), desc='photos', unit='photo'):
         if dst.exists() and dst.stat().st_mtime >= src.stat().st_mtime: continue
         try: im = open_photo(src)
         except Exception as e: skipped[src.relative_to(photos).as_posix()] = str(e); continue
@@ -216,7 +215,7 @@ def probe_layers(
     a,b = (_spread(len(ds), k) for ds,k in zip((train,test), n))
     size = (len(a)+len(b))*enc.dim*np.prod(train.sizes[0])//enc.patch**2*2
     todo,out = list(inputs), {}
-    bar = tqdm(total=len(todo), desc=f'probing {enc.name}', unit='input')
+    bar = progress(total=len(todo), desc=f'probing {enc.name}', unit='input')
     while todo:
         now,layers = [],set()
         while todo and (not now or len(layers | set(inputs[todo[0]][0]))*size <= memory): now.append(todo.pop(0)); layers |= set(inputs[now[-1]][0])
@@ -381,7 +380,7 @@ def predictions(self:Study,
     "Yield `(batch, {model: its pictures for each seed})` over a split"
     probes,runs = self.models()
     ds = PairsDataset(self.pairs, split, None, random=False)
-    for b in tqdm(load_batches(ds, device=self.enc.device), desc='reconstructing', unit='batch'):
+    for b in progress(load_batches(ds, device=self.enc.device), desc='reconstructing', unit='batch'):
         b['name'] = [ds.names[i] for i in b['index']]
         preds = {k: [p] for k,p in baseline_preds(probes, b).items()}
         yield b, {k: [o.float().clamp(0,1) for o in v] for k,v in (preds | {k: [predict(m, b) for m in ms] for k,ms in runs.items()}).items()}
