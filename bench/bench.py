@@ -95,7 +95,7 @@ def memory():
     for n in (200,2000):
         save_textures(tmp/f'm{n}_photos', n, 0, 196)
         mb['prepare'].append(rss(f"from dinoinv.dataset import prepare_pairs\nprepare_pairs(r'{tmp}/m{n}_photos', r'{tmp}/m{n}', 'untrained', 196, 'file')"))
-        mb['train'].append(rss(f"from dinoinv.train import *\ntrain_decoder(r'{tmp}/m{n}', r'{tmp}/m{n}_run', TrainConfig(epochs=1, cache_mb=32))"))
+        mb['train'].append(rss(f"from dinoinv.train import *\ntrain_decoder(r'{tmp}/m{n}', r'{tmp}/m{n}_run', TrainConfig(epochs={2000//n}, cache_mb=32, val_every={2000//n}))"))
     for k,v in mb.items(): print(f'{"dinoinv_"+k+(" (cache_mb=32)" if k=="train" else ""):<34}{v[0]:>11.0f}{v[1]:>13.0f}')
 
 def disk():

@@ -7,9 +7,11 @@ __all__ = ['psnr', 'low_pass', 'LinearProbe', 'normalise', 'with_products', 'Res
            'receptive_field']
 
 # %% ../nbs/02_decoder.ipynb #2516b6d6
+from collections.abc import Callable, Iterable
 from contextlib import redirect_stdout
 from io import StringIO
 from itertools import chain
+from pathlib import Path
 import torch, torch.nn as nn, torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin
 from torchmetrics.functional.image import peak_signal_noise_ratio
@@ -94,7 +96,7 @@ def _solve(probe, moments, ridge):
 @patch(cls_method=True)
 @torch.no_grad()
 def fit(cls:LinearProbe,
-    batches,          # iterable of `(features (B,C,h,w), pixels (B,3,14h,14w) in [0,1])`
+    batches:Iterable, # of `(features (B,C,h,w), pixels (B,3,14h,14w) in [0,1])`
     unit:int=14,      # px per token
     ridge:float=1e-5, # penalty, as a share of an input's variance
 )->LinearProbe:
@@ -116,10 +118,10 @@ def fit(cls:LinearProbe,
 @patch
 @torch.no_grad()
 def quadratic(self:LinearProbe,
-    batches,          # the same that it was fitted on
+    batches:Iterable, # the same that it was fitted on
     products:int=4,   # principal components to multiply with, up to 8
-    error=None,       # probe → number to make small, on held-out pictures; None: the first of `ridges` is taken
-    ridges=(1e-5,1e-2,1,100), # penalties on the products to try, as a share of an input's variance
+    error:Callable|None=None, # probe → number to make small, on held-out pictures; None: the first of `ridges` is taken
+    ridges:tuple=(1e-5,1e-2,1,100), # penalties on the products to try, as a share of an input's variance
 )->LinearProbe:
     "The closed-form probe whose inputs are a token and its products with its first principal components"
     moments,best = None,None
@@ -194,12 +196,14 @@ class Decoder(nn.Module, PyTorchModelHubMixin):
         if shortcut: nn.init.zeros_(self.out.weight); nn.init.zeros_(self.out.bias)
         self.upsample = nn.Upsample(scale_factor=unit, mode='bilinear') if plain else nn.PixelShuffle(unit)
 
-    def forward(self, features):
-        x = normalise(features, self.mean, self.std)
-        g = self.gates(x)
-        y = self.out(self.blocks(self.stem(g)))
-        if self.shortcut: y = y + self.shortcut(with_products(g, x, self.components))
-        return self.upsample(y.float())
+# %% ../nbs/02_decoder.ipynb #8538b96a
+@patch
+def forward(self:Decoder, features):
+    x = normalise(features, self.mean, self.std)
+    g = self.gates(x)
+    y = self.out(self.blocks(self.stem(g)))
+    if self.shortcut: y = y + self.shortcut(with_products(g, x, self.components))
+    return self.upsample(y.float())
 
 # %% ../nbs/02_decoder.ipynb #1fa40eae
 @patch
@@ -220,9 +224,9 @@ def n_params(self:Decoder):
 
 # %% ../nbs/02_decoder.ipynb #d3ac6a98
 def quiet_load(
-    cls,        # `Decoder` or `LinearProbe`
-    path,       # folder written by `save_pretrained`, or hub id
-):
+    cls:type,      # `Decoder` or `LinearProbe`
+    path:str|Path, # folder written by `save_pretrained`, or hub id
+)->nn.Module: # in eval mode
     "`cls.from_pretrained(path)` without a word on stdout"
     with redirect_stdout(StringIO()): return cls.from_pretrained(path).eval()
 

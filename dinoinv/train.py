@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PRESETS', 'image_metrics', 'TrainConfig', 'load_batches', 'predict', 'validate', 'average', 'fit_probes',
            'baseline_preds', 'score_baselines', 'plot_losses', 'make_optimizer', 'lr_factor', 'train_epoch',
-           'new_decoder', 'train_decoder', 'load_probes', 'dinoinv_train', 'summary_table', 'psnr']
+           'new_decoder', 'load_probes', 'Run', 'train_decoder', 'dinoinv_train', 'summary_table', 'psnr']
 
 # %% ../nbs/03_train.ipynb #2e3ffcc5
 import math, os, shutil
@@ -13,10 +13,12 @@ from collections import defaultdict
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-import torch
+import torch, torch.nn as nn
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import gather_object
+from fastcore.basics import patch
+from matplotlib.figure import Figure
 from torch.utils.data import DataLoader
 from torchmetrics.functional.image import structural_similarity_index_measure
 from .core import DinoinvError, atomic_path, command, load_json, progress, save_json, versions
@@ -79,17 +81,17 @@ def load_batches(
         yield dict(b, features=f.float().contiguous(memory_format=torch.channels_last), target=t.float()/255)
 
 def predict(
-    model,   # a decoder or baseline: features (B,C,h,w) → (B,3,14h,14w)
-    b:dict,  # a batch of `load_batches`
+    model:nn.Module, # a decoder or baseline: features (B,C,h,w) → (B,3,14h,14w)
+    b:dict,          # a batch of `load_batches`
 )->torch.Tensor: # (B,3,H,W), as `b['target']`
     "What `model` makes of the token windows of `b`, cut to the crops"
     return cut(model(b['features']), b['offset'], b['target'].shape[-2:])
 
 # %% ../nbs/03_train.ipynb #8b8d3a3f
 def validate(
-    model,             # a decoder or baseline: features (B,C,h,w) → (B,3,14h,14w)
+    model:nn.Module,   # a decoder or baseline: features (B,C,h,w) → (B,3,14h,14w)
     ds:PairsDataset,   # what to score it on
-    acc=None,          # the `Accelerator` of a run on several processes
+    acc:Accelerator|None=None, # the `Accelerator` of a run on several processes
     batch_size:int=16, # samples at once
     device:str='cpu',  # where the model is
     workers:int=0,     # processes that load data
@@ -149,9 +151,8 @@ def plot_losses(
     baselines:dict,  # what `score_baselines` returns
     title:str='',    # what was trained, on which encoder
     path:str|Path|None=None, # PNG to write
-):
-    "Training and validation L1 by epoch, the best epoch marked and the baselines as lines; returns the figure"
-    from matplotlib.figure import Figure
+)->Figure:
+    "Training and validation L1 by epoch, the best epoch marked and the baselines as lines"
     fig = Figure(figsize=(7,4), layout='constrained'); ax = fig.subplots()
     ax.plot(*zip(*[(r['epoch'], r['train_l1']) for r in log if 'train_l1' in r] or [((),())]), label='training')
     val = [(r['epoch'], r['val']['mae']) for r in log if r.get('val')]
@@ -170,8 +171,8 @@ def make_optimizer(
     model:Decoder,   # what to train
     cfg:TrainConfig, # how
     steps:int,       # in the whole run
-):
-    "Adam with `cfg`'s schedule over `steps` steps, the shortcut at its own rate; returns optimiser and scheduler"
+)->tuple[torch.optim.Optimizer,torch.optim.lr_scheduler.LRScheduler]:
+    "Adam with `cfg`'s schedule over `steps` steps, the shortcut at its own rate"
     short = [p for n,p in model.named_parameters() if n.startswith('shortcut')]
     rest = [p for n,p in model.named_parameters() if not n.startswith('shortcut')]
     groups = [dict(params=rest, lr=cfg.lr)] + ([dict(params=short, lr=cfg.lr*cfg.shortcut_lr)] if short else [])
@@ -193,7 +194,9 @@ def lr_factor(
 def _n_global(b, acc): return acc.reduce(torch.tensor(float(len(b['target'])), device=acc.device)).item() if acc.num_processes > 1 else len(b['target'])
 
 def train_epoch(
-    model, opt, sched,   # as `accelerate` prepared them; the scheduler bare
+    model:nn.Module,     # as `accelerate` prepared it
+    opt:torch.optim.Optimizer, # as well
+    sched:torch.optim.lr_scheduler.LRScheduler, # bare
     ds:PairsDataset,     # training pairs, at the right `epoch`
     cfg:TrainConfig,     # how
     acc:Accelerator,     # where
@@ -217,34 +220,14 @@ def _check_finite(x, cfg, epoch):
     if torch.isfinite(x): return
     raise DinoinvError(f'the loss became {x.item()} in epoch {epoch}. The last good state is kept. Resume with a lower peak rate (--lr {cfg.lr/3:.0e}), gradient clipping (--clip 1) or without mixed precision (--amp 0), or look for NaN in the features')
 
-# %% ../nbs/03_train.ipynb #45c83d6f
-def _save_state(path, model, opt, sched, acc, log):
-    state = dict(model=model.state_dict(), opt=opt.state_dict(), sched=sched.state_dict(), log=log,
-                 scaler=acc.scaler.state_dict() if acc.scaler else None)
-    with atomic_path(path) as p: torch.save(state, p)
-
-def _load_state(path, model, opt, sched, acc):
-    s = torch.load(path, map_location='cpu', weights_only=True)
-    model.load_state_dict(s['model']); opt.load_state_dict(s['opt']); sched.load_state_dict(s['sched'])
-    if acc.scaler and s['scaler']: acc.scaler.load_state_dict(s['scaler'])
-    return s['log']
-
-def _check_config(out, want, resume):
-    "Refuse to overwrite a run, or to resume it as another one; `epochs` and rates may not change either, the schedule hangs on them"
-    path,have = Path(out)/'config.json', None
-    if path.exists(): have = load_json(path)
-    if have and not resume: raise DinoinvError(f'{out} holds a run already: add --resume (resume=True) to take it up, or choose another folder')
-    if resume and not have: raise DinoinvError(f'{out} holds no run to resume')
-    diff = [f'{k}: {have[g].get(k)} before, {v} now' for g in want for k,v in want[g].items() if have and have[g].get(k) != v and k not in ('workers','cache_mb')]
-    if diff: raise DinoinvError(f'{out} was trained differently ({"; ".join(diff)}): resume with the same settings, or choose another folder')
-
-# %% ../nbs/03_train.ipynb #5d53907e
+# %% ../nbs/03_train.ipynb #dc4a46e2
 def _accelerator(amp):
     AcceleratorState._reset_state() # one process may train several times, at different precisions
     device = best_device()
     half = {torch.bfloat16:'bf16', torch.float16:'fp16', None:'no'}[amp_dtype(device) if amp else None]
     return Accelerator(mixed_precision=half, cpu=device == 'cpu')
 
+# %% ../nbs/03_train.ipynb #3dbef4aa
 def new_decoder(
     cfg:TrainConfig,   # its shape
     meta:dict,         # `meta.json` of the pairs
@@ -256,32 +239,15 @@ def new_decoder(
         d = Decoder(in_dim=probe.in_dim, width=cfg.width, blocks=cfg.blocks, head=cfg.head, unit=probe.unit, encoder=meta['encoder'])
     return d.start_from(probe)
 
-# %% ../nbs/03_train.ipynb #6774aab9
-def train_decoder(
-    pairs:str|Path,              # folder written by `prepare_pairs`
-    out:str|Path,                # folder of the run
-    cfg:TrainConfig=TrainConfig(), # settings
-    resume:bool=False,           # take up a run that was interrupted
-)->list[dict]: # rows of `loss_log.json`
-    "Train a decoder on `pairs`; `out/best/` is the one with the lowest validation L1. Raises `DinoinvError` on data or settings that can't be"
-    out = Path(out)
-    train = PairsDataset(pairs, 'train', cfg.crop, seed=cfg.seed, cache_mb=cfg.cache_mb)
-    val = PairsDataset(pairs, 'val', cfg.val_crop, random=False, cache_mb=cfg.cache_mb)
-    for ds in (train,val):
-        if not len(ds): raise DinoinvError(f'{pairs} has no {ds.folder.name} pairs: make some with other --fractions')
-    acc = _accelerator(cfg.amp)
-    _check_config(out, dict(config=asdict(cfg), encoder=train.meta['encoder']), resume); acc.wait_for_everyone()
-    probes,base = _baselines(out, train, val, acc)
-    model = new_decoder(cfg, train.meta, probes['quadratic_probe']).to(memory_format=torch.channels_last)
-    opt,sched = make_optimizer(model, cfg, cfg.epochs*len(Batches(train, cfg.batch_size, world=acc.num_processes)))
-    bare,(model,opt) = model,acc.prepare(model, opt)
-    log = _load_state(out/'state.pt', bare, opt, sched, acc) if (out/'state.pt').exists() else []
-    if acc.is_main_process: save_json(out/'config.json', dict(config=asdict(cfg), encoder=train.meta['encoder'], parameters=bare.n_params, processes=acc.num_processes, versions=versions()))
-    try: _epochs(out, cfg, train, val, acc, model, bare, opt, sched, log, probes, base)
-    except KeyboardInterrupt: raise KeyboardInterrupt(f"interrupted after {log[-1]['epoch'] if log else 0} of {cfg.epochs} epochs; --resume (resume=True) takes it up there") from None
-    return log
+# %% ../nbs/03_train.ipynb #00455d7f
+def load_probes(
+    folder:str|Path,   # with a probe in each subfolder
+    device:str='cpu',  # where they will be used
+)->dict[str,LinearProbe]: # by name; empty if there are none
+    "The probes saved beside a decoder or in a run"
+    names = [k for k in ('linear_probe','quadratic_probe') if (Path(folder)/k).is_dir()]
+    return {k: quiet_load(LinearProbe, Path(folder)/k).to(device) for k in names}
 
-# %% ../nbs/03_train.ipynb #9e0bbcd2
 def _baselines(out, train, val, acc):
     "Fit and score the baselines once a run; every process ends with the same"
     if acc.is_main_process and not (out/'baselines.json').exists():
@@ -292,49 +258,120 @@ def _baselines(out, train, val, acc):
     acc.wait_for_everyone()
     return load_probes(out/'probes'), load_json(out/'baselines.json')
 
-def load_probes(
-    folder:str|Path,   # with a probe in each subfolder
-    device:str='cpu',  # where they will be used
-)->dict[str,LinearProbe]: # by name; empty if there are none
-    "The probes saved beside a decoder or in a run"
-    names = [k for k in ('linear_probe','quadratic_probe') if (Path(folder)/k).is_dir()]
-    return {k: quiet_load(LinearProbe, Path(folder)/k).to(device) for k in names}
+# %% ../nbs/03_train.ipynb #a753f001
+def _check_config(out, want, resume):
+    "Refuse to overwrite a run, or to resume it as another one; `epochs` and rates may not change either, the schedule hangs on them"
+    have = load_json(out/'config.json') if (out/'config.json').exists() else None
+    if have and not resume: raise DinoinvError(f'{out} holds a run already: add --resume (resume=True) to take it up, or choose another folder')
+    if resume and not have: raise DinoinvError(f'{out} holds no run to resume')
+    diff = [f'{k}: {have[g].get(k)} before, {v} now' for g in want for k,v in want[g].items() if have and have[g].get(k) != v and k not in ('workers','cache_mb')]
+    if diff: raise DinoinvError(f'{out} was trained differently ({"; ".join(diff)}): resume with the same settings, or choose another folder')
 
-def _epochs(out, cfg, train, val, acc, model, bare, opt, sched, log, probes, base):
-    title = f"{cfg.head} decoder, {bare.n_params/1e6:.2f} M parameters · encoder: {train.meta['encoder']['name']}"
-    bar = progress(total=cfg.epochs, initial=log[-1]['epoch'] if log else 0, desc='training', unit='epoch', disable=not acc.is_main_process)
-    for epoch in range(log[-1]['epoch']+1 if log else 0, cfg.epochs+1): # epoch 0 is the start, validated but not trained
-        train.epoch,row,rows = epoch, dict(epoch=epoch), None
-        if epoch: row |= dict(train_l1=train_epoch(model, opt, sched, train, cfg, acc), lr=sched.get_last_lr()[0])
-        if epoch%cfg.val_every == 0 or epoch == cfg.epochs:
-            rows = validate(bare.eval(), val, acc, cfg.batch_size, acc.device)
-            row['val'] = average(rows)
-        log.append(row)
-        if acc.is_main_process: _write(out, log, rows, bare, opt, sched, acc, probes, base, title)
-        shown = dict(train=row.get('train_l1'), val=next(r['val']['mae'] for r in reversed(log) if 'val' in r), probe=base['linear_probe']['mae'])
-        bar.set_postfix({k: f'{v:.4f}' for k,v in shown.items() if v})
-        bar.update(epoch > 0)
-    bar.close(); acc.wait_for_everyone()
+# %% ../nbs/03_train.ipynb #5188e24a
+class Run:
+    "A training run in folder `out`: data, baselines, decoder, optimiser and log, as far as they have come"
+    def __init__(self,
+        pairs:str|Path,   # folder written by `prepare_pairs`
+        out:str|Path,     # folder of the run
+        cfg:TrainConfig,  # settings
+        resume:bool=False, # take up a run that was interrupted
+    ):
+        self.out,self.cfg,self.acc,self.log = Path(out),cfg,_accelerator(cfg.amp),[]
+        self.train = PairsDataset(pairs, 'train', cfg.crop, seed=cfg.seed, cache_mb=cfg.cache_mb)
+        self.val = PairsDataset(pairs, 'val', cfg.val_crop, random=False, cache_mb=cfg.cache_mb)
+        for ds in (self.train,self.val):
+            if not len(ds): raise DinoinvError(f'{pairs} has no {ds.folder.name} pairs: make some with other --fractions')
+        about = dict(config=asdict(cfg), encoder=self.train.meta['encoder'])
+        _check_config(self.out, about, resume); self.acc.wait_for_everyone()
+        self.probes,self.base = _baselines(self.out, self.train, self.val, self.acc)
+        self._model()
+        if self.acc.is_main_process: save_json(self.out/'config.json', about | dict(parameters=self.bare.n_params, processes=self.acc.num_processes, versions=versions()))
+
+# %% ../nbs/03_train.ipynb #bb49a5d2
+@patch
+def _model(self:Run):
+    "Decoder, optimiser and schedule, new or as they were left; `bare` is the decoder without what `accelerate` puts around it"
+    cfg,steps = self.cfg,len(Batches(self.train, self.cfg.batch_size, world=self.acc.num_processes))
+    self.bare = new_decoder(cfg, self.train.meta, self.probes['quadratic_probe']).to(memory_format=torch.channels_last)
+    opt,self.sched = make_optimizer(self.bare, cfg, cfg.epochs*steps)
+    self.model,self.opt = self.acc.prepare(self.bare, opt)
+    if (self.out/'state.pt').exists(): self.load_state()
+
+# %% ../nbs/03_train.ipynb #45c83d6f
+@patch
+def save_state(self:Run):
+    "Write decoder, optimiser, schedule and log to `state.pt`"
+    parts = dict(model=self.bare, opt=self.opt, sched=self.sched) | (dict(scaler=self.acc.scaler) if self.acc.scaler else {})
+    with atomic_path(self.out/'state.pt') as p: torch.save({k: o.state_dict() for k,o in parts.items()} | dict(log=self.log), p)
+
+@patch
+def load_state(self:Run):
+    "Take them up from there"
+    s = torch.load(self.out/'state.pt', map_location='cpu', weights_only=True)
+    for k,o in dict(model=self.bare, opt=self.opt, sched=self.sched, scaler=self.acc.scaler).items():
+        if o and k in s: o.load_state_dict(s[k])
+    self.log = s['log']
 
 # %% ../nbs/03_train.ipynb #76074016
-def _write(out, log, rows, model, opt, sched, acc, probes, base, title):
-    "Write the best decoder, per-sample errors, log, curve and state after an epoch"
-    if 'val' in log[-1]:
-        errors = dict(epoch=log[-1]['epoch'], samples=rows)
-        save_json(out/'val_errors.json', errors)
-        if log[-1]['val']['mae'] <= min(r['val']['mae'] for r in log if 'val' in r): _save_best(out, model, probes, errors)
-    save_json(out/'loss_log.json', log)
-    if 'val' in log[-1]: plot_losses(log, base, title, out/'loss_plot.png')
-    _save_state(out/'state.pt', model, opt, sched, acc, log)
-
-def _save_best(out, model, probes, errors):
+@patch
+def _save_best(self:Run, errors):
     "Replace `out/best` as a whole: decoder, the probes it is measured against, and its validation errors"
-    tmp,old,best = (out/n for n in ('.best.tmp','.best.old','best'))
+    tmp,old,best = (self.out/n for n in ('.best.tmp','.best.old','best'))
     for d in (tmp,old): shutil.rmtree(d, ignore_errors=True)
-    model.save_pretrained(tmp); save_json(tmp/'val_errors.json', errors)
-    for k,p in probes.items(): p.save_pretrained(tmp/k)
+    self.bare.save_pretrained(tmp); save_json(tmp/'val_errors.json', errors)
+    for k,p in self.probes.items(): p.save_pretrained(tmp/k)
     if best.exists(): best.rename(old)
     tmp.rename(best); shutil.rmtree(old, ignore_errors=True)
+
+@patch
+def _write(self:Run, rows):
+    "Write the best decoder, per-sample errors, log, curve and state after an epoch; `rows` are its validation scores, if it had any"
+    if rows:
+        errors = dict(epoch=self.log[-1]['epoch'], samples=rows)
+        save_json(self.out/'val_errors.json', errors)
+        if self.log[-1]['val']['mae'] <= min(r['val']['mae'] for r in self.log if 'val' in r): self._save_best(errors)
+        title = f"{self.cfg.head} decoder, {self.bare.n_params/1e6:.2f} M parameters · encoder: {self.train.meta['encoder']['name']}"
+        plot_losses(self.log, self.base, title, self.out/'loss_plot.png')
+    save_json(self.out/'loss_log.json', self.log)
+    self.save_state()
+
+# %% ../nbs/03_train.ipynb #4c00b73e
+@patch
+def _epoch(self:Run, epoch):
+    "Train unless it is the start, validate if it is time, write"
+    cfg,row,rows = self.cfg,dict(epoch=epoch),None
+    self.train.epoch = epoch
+    if epoch: row |= dict(train_l1=train_epoch(self.model, self.opt, self.sched, self.train, cfg, self.acc), lr=self.sched.get_last_lr()[0])
+    if epoch%cfg.val_every == 0 or epoch == cfg.epochs:
+        rows = validate(self.bare.eval(), self.val, self.acc, cfg.batch_size, self.acc.device)
+        row['val'] = average(rows)
+    self.log.append(row)
+    if self.acc.is_main_process: self._write(rows)
+
+@patch
+def epochs(self:Run):
+    "Do all epochs that are left, with a progress bar"
+    done = self.log[-1]['epoch'] if self.log else 0
+    bar = progress(total=self.cfg.epochs, initial=done, desc='training', unit='epoch', disable=not self.acc.is_main_process)
+    for epoch in range(done+1 if self.log else 0, self.cfg.epochs+1):
+        self._epoch(epoch)
+        shown = dict(train=self.log[-1].get('train_l1'), val=next(r['val']['mae'] for r in reversed(self.log) if 'val' in r), probe=self.base['linear_probe']['mae'])
+        bar.set_postfix({k: f'{v:.4f}' for k,v in shown.items() if v})
+        bar.update(epoch > 0)
+    bar.close(); self.acc.wait_for_everyone()
+
+# %% ../nbs/03_train.ipynb #2c782785
+def train_decoder(
+    pairs:str|Path,              # folder written by `prepare_pairs`
+    out:str|Path,                # folder of the run
+    cfg:TrainConfig=TrainConfig(), # settings
+    resume:bool=False,           # take up a run that was interrupted
+)->list[dict]: # rows of `loss_log.json`
+    "Train a decoder on `pairs`; `out/best/` is the one with the lowest validation L1. Raises `DinoinvError` on data or settings that can't be"
+    run = Run(pairs, out, cfg, resume)
+    try: run.epochs()
+    except KeyboardInterrupt: raise KeyboardInterrupt(f"interrupted after {run.log[-1]['epoch'] if run.log else 0} of {cfg.epochs} epochs; --resume (resume=True) takes it up there") from None
+    return run.log
 
 # %% ../nbs/03_train.ipynb #a9a3deab
 @command
