@@ -21,7 +21,7 @@ from .decoder import LinearProbe
 from .features import DEFAULT, Encoder, load_encoder, to_tensor
 from .inference import bootstrap_ci, load_decoder, photo_samples, reconstruct
 from .measures import bands, calibration_of, error_map, fit_calibrated, paired, patch_psnr, ring_ratios, ring_sums, rings, score_row
-from .report import MATTERS, findings, look, page, picture_grid, plot_calibration, plot_consistency, plot_depth, plot_frequencies, plot_maps, plot_sizes, plot_textures, tell
+from .report import MATTERS, UNMOVED, findings, look, page, picture_grid, plot_calibration, plot_consistency, plot_depth, plot_frequencies, plot_maps, plot_sizes, plot_textures, tell
 from .train import PRESETS, TrainConfig, baseline_preds, fit_probes, image_metrics, load_batches, load_probes, predict, score_baselines, train_decoder, validate
 
 # %% ../nbs/05_study.ipynb #b7ef107f
@@ -508,8 +508,9 @@ def sizes(self:Study)->dict:
         ds = PairsDataset(self.pairs, 'test', None, random=False); photos = [self.photo[k] for k in ds.names]
         probes = [dict(label=k, photos=len({self.photo[n] for n in load_meta(f)['splits']['train']}), score=score_row([validate(p, ds, device=self.enc.device)], photos))
                   for f in folders.values() for k,p in self._probes(f).items()]
-        steps = self.bottlenecks(rows)
-        return dict(rows=[{k: v for k,v in r.items() if k != 'runs'} for r in rows], probes=probes, steps=steps, gained=main['score']['psnr']-probes[-1]['score']['psnr'])
+        steps,gained = self.bottlenecks(rows), main['score']['psnr']-probes[-1]['score']['psnr']
+        if abs(gained) < UNMOVED: steps = {k: s | dict(verdict='undecided') for k,s in steps.items()} # runs that stayed where they started
+        return dict(rows=[{k: v for k,v in r.items() if k != 'runs'} for r in rows], probes=probes, steps=steps, gained=gained)
     return self.stage('4-sizes', make, **(self._main() | dict(seeds=self.side, variants=self._variants())))
 
 # %% ../nbs/05_study.ipynb #cb53e59e
