@@ -30,6 +30,7 @@ def patch_psnr(
     "PSNR of each patch, seeds averaged"
     return [average(list(r))['psnr'] for r in zip(*runs)]
 
+# %% ../nbs/05a_measures.ipynb #b4312176
 def paired(
     a:list[float],    # PSNR of one model on each patch, dB
     b:list[float],    # of the other, on the same patches
@@ -58,6 +59,7 @@ def bands(
     cuts = [0, edges[1], .25, 1., edges[-1]]
     return {k: (float(lo),float(hi)) for k,lo,hi in zip(('global colour','layout','mid-level texture','fine detail'), cuts, cuts[1:])}
 
+# %% ../nbs/05a_measures.ipynb #9e38fa33
 @torch.no_grad()
 def ring_sums(
     pred:torch.Tensor,   # (B,3,H,W)
@@ -107,6 +109,7 @@ class ErrorScale(nn.Module, PyTorchModelHubMixin):
         a,s = self.recalibrate
         return (a + s*self.net(normalise(f, self.mean, self.std)).clamp(-9,1)).exp()
 
+# %% ../nbs/05a_measures.ipynb #9aa88ef7
 def fit_scale(
     probe:LinearProbe, # for the statistics of the features
     samples:list,      # of `(features (C,h,w), mean absolute error (1,14h,14w))`, all of one size
@@ -139,6 +142,7 @@ def power_map(
     opt.step(loss); a,s = p.tolist()
     return (float(mid)*(1-s) + a, s) if s > 0 else (float(e.mean().log()), 0.) # features that mislead are better not asked
 
+# %% ../nbs/05a_measures.ipynb #3ea44c00
 def fit_calibrated(
     probe:LinearProbe, # for the statistics of the features
     samples:list,      # of `(features, error)`, see `fit_scale`
@@ -155,6 +159,7 @@ def fit_calibrated(
     if err: head.recalibrate.copy_(torch.tensor(power_map(torch.cat(log_b), torch.cat(err))))
     return head
 
+# %% ../nbs/05a_measures.ipynb #08780b75
 @torch.no_grad()
 def error_map(
     head:ErrorScale,       # fitted, or `ErrorScale.from_pretrained('OUT/error_scale')`
@@ -179,6 +184,7 @@ def calibration_of(
     return dict(deciles=rows, n=len(predicted), photos=len(set(photos)), nats_gained=nll(flat)-nll(p), correlation=float(np.corrcoef(p, o)[0,1]),
                 correlation_patches=float(np.corrcoef(tot[:,0]/tot[:,2], tot[:,1]/tot[:,2])[0,1]), bias=float(p.mean()/o.mean()), bias_ci95=_ratio_ci(tot[:,0], tot[:,1], photos))
 
+# %% ../nbs/05a_measures.ipynb #0a3ea4ac
 def _ratio_ci(num, den, photos):
     "95 % interval over photos of Σnum/Σden"
     ids = sorted(set(photos)); k = len(ids)

@@ -60,6 +60,7 @@ def look(
     "Name and colour of a model"
     return LOOK.get(model, (model.replace('_',' '), '#009E73'))
 
+# %% ../nbs/05b_report.ipynb #64aa6ed7
 def new_figure(
     width:float, height:float, # inches
     title:str, # what it shows
@@ -116,12 +117,13 @@ def _table(t, number):
     return (f"<div class='wide'><table class='{t.kind}'><caption><b>Table {number}.</b> {escape(t.caption, quote=False)}</caption>"
             f"<thead>{tr(t.head, 'th')}</thead><tbody>{''.join(tr(r, 'td') for r in t.rows)}</tbody></table></div>")
 
+# %% ../nbs/05b_report.ipynb #d6e7ea3a
 def _fig(f, number, folder):
     png = (Path(folder)/f'{f.name}.png').read_bytes(); data,wide = base64.b64encode(png).decode(), int.from_bytes(png[16:20], 'big') # as its header says
     return (f"<figure><div class='wide'><img alt=\"{escape(f.caption.split('. ')[0])}\" style='max-width:{wide}px' src='data:image/png;base64,{data}'></div>"
             f'<figcaption><b>Figure {number}.</b> {escape(f.caption, quote=False)}</figcaption></figure>')
 
-# %% ../nbs/05b_report.ipynb #d6e7ea3a
+# %% ../nbs/05b_report.ipynb #3ec3ee9a
 STYLE = """:root{color-scheme:light dark;--ink:#222;--soft:#555;--line:#ddd;--paper:#fff;--tint:#f6f3ea}
 @media(prefers-color-scheme:dark){:root{--ink:#ddd;--soft:#aaa;--line:#444;--paper:#16181b;--tint:#2a2720}}
 body{font:17px/1.55 Georgia,serif;color:var(--ink);background:var(--paper);max-width:900px;margin:2.5em auto;padding:0 1.1em}
@@ -132,6 +134,7 @@ figcaption,caption{font-size:.82em;color:var(--soft);line-height:1.4;text-align:
 table{border-collapse:collapse;margin:1.3em 0;font-size:.8em;width:100%} th{text-align:left;border-bottom:1.5px solid var(--ink)}
 td,th{padding:.3em .9em .3em 0;vertical-align:top} td{border-bottom:1px solid var(--line);font-variant-numeric:tabular-nums} .quoted td,.quoted th{background:var(--tint);padding-left:.6em}"""
 
+# %% ../nbs/05b_report.ipynb #34caf028
 def page(
     title:str,     # of the window
     parts:list,    # Markdown, `Table`s and `Fig`s, in order
@@ -161,6 +164,7 @@ def _depth_curve(ax, at, rows, metric, c, solid, label):
     ax.fill_between([at[k] for k in line], *zip(*[rows[k][f'{metric}_ci95'] for k in line]), color=c, alpha=.08, lw=0)
     for k in set(rows)-set(line): ax.plot(at[k], rows[k][metric], 's', ms=4.5, color=c, mfc=c if solid else 'none')
 
+# %% ../nbs/05b_report.ipynb #5ae6757d
 def plot_depth(
     d:dict,       # what `Study.depth` returns
     who:str,      # encoder and resolution
@@ -180,7 +184,7 @@ def plot_depth(
     axs[0].legend(fontsize=7, frameon=False)
     return fig
 
-# %% ../nbs/05b_report.ipynb #5ae6757d
+# %% ../nbs/05b_report.ipynb #6dd85f32
 def _frequency_axes(ax, f, q, side, unit):
     "Bands, ticks and the second scale"
     x = f['centres']; left = x[0]*.8
@@ -194,6 +198,7 @@ def _frequency_axes(ax, f, q, side, unit):
     px = ax.secondary_xaxis(-.17, functions=(lambda v: v*side/unit, lambda v: v*unit/side)); px.set_xscale('log')
     px.set_xticks([2,5,10,20,50,100], list('2 5 10 20 50 100'.split())); px.minorticks_off(); px.tick_params(labelsize=7); px.set_xlabel(f'cycles per picture ({side} px)', fontsize=8)
 
+# %% ../nbs/05b_report.ipynb #f04f5a63
 def plot_frequencies(
     f:dict,   # what `Study.frequencies` returns
     who:str,  # encoder, layers, resolution
@@ -284,6 +289,7 @@ def _size_panel(ax, s, kind, by):
     ticks = sorted({r[by] for r in rows}); ax.set_xscale('log'); ax.minorticks_off(); ax.margins(x=.15, y=.15)
     ax.set_xticks(ticks, [f'{t/1e6:.1f} M' if kind == 'size' else str(t) for t in ticks], fontsize=7, rotation=45 if kind == 'size' else 0)
 
+# %% ../nbs/05b_report.ipynb #87ba3999
 def plot_sizes(
     s:dict,   # what `Study.sizes` returns
     who:str,  # encoder, layers, resolution
@@ -339,6 +345,7 @@ def _found_decoder(r):
     d,q = (r['against'][k] for k in ('linear_probe','quadratic_probe'))
     return f"**Features or decoder.** On the same patches, the {look(r['best'])[0]} differs from the linear probe by {gain(d)} dB and from the quadratic one by {gain(q)} dB. " + where_it_stops(r['sizes'], look(r['best'])[0])
 
+# %% ../nbs/05b_report.ipynb #9e109e39
 def _found_inversion(r):
     i,x,best = r['inversion'],r['cross'],r['best']
     price = '' if 'skipped' in x else f" An unseen family costs it {ci(x['price']['decoder']['diff'], x['price']['decoder']['ci95'])} dB, and the linear probe {ci(x['price']['linear_probe']['diff'], x['price']['linear_probe']['ci95'])} dB."

@@ -136,6 +136,7 @@ def stage(self:Study,
     self.seconds[name] = have['seconds']
     return have['result']
 
+# %% ../nbs/05_study.ipynb #0ac77790
 @patch
 def save(self:Study, fig, name):
     "Write a figure to `figures/<name>.png`"
@@ -181,6 +182,7 @@ def _probe(train, test, layers, fuse, unit):
     if tokens > 30*probes['linear_probe'].in_dim and (len(layers) == 1 or fuse == 'mean'): probes['quadratic_probe'] = probes['linear_probe'].quadratic(batches(train), 2)
     return {k: [r for f,x in batches(test) for r in image_metrics(p(f), x)] for k,p in probes.items()}
 
+# %% ../nbs/05_study.ipynb #4c9a2274
 def probe_layers(
     enc:Encoder,       # whose features
     train:PairsDataset, test:PairsDataset, # whole patches of one size
@@ -202,7 +204,7 @@ def probe_layers(
         out |= {k: _probe(*parts, *inputs[k], train.unit) for k in g}
     return out
 
-# %% ../nbs/05_study.ipynb #4c9a2274
+# %% ../nbs/05_study.ipynb #3a4e10f1
 @patch
 def depth_inputs(self:Study)->dict: # label → (layers, fuse)
     "What is probed: single hidden states, the final output, and four states at once, concatenated and averaged"
@@ -211,6 +213,7 @@ def depth_inputs(self:Study)->dict: # label → (layers, fuse)
     inputs = {str(l): ([l],'concat') for l in (range(d+1) if self.cfg.depths is None else self.cfg.depths)} | {'final': ([None],'concat')}
     return inputs | {f"{','.join(map(str, several))} {f}": (several,f) for f in ('concat','mean')}
 
+# %% ../nbs/05_study.ipynb #4d1c3771
 @patch
 def depth(self:Study)->dict:
     "Stage 1: what probes read at each depth, for the encoder and its control"
@@ -251,6 +254,7 @@ def trained(self:Study,
         save_json(run/'done.json', dict(seconds=time.perf_counter()-t)); (run/'state.pt').unlink()
     return run/'best'
 
+# %% ../nbs/05_study.ipynb #ea56c402
 @patch
 def _hash(self:Study, pairs, *what):
     return hashlib.sha256(repr((self.key, pairs.name, sorted(load_meta(pairs)['splits']['train']), what)).encode()).hexdigest()[:12]
@@ -278,6 +282,7 @@ def _variants(self:Study):
     k = None if self.cfg.minutes >= 15 else 1
     return dict(list(SIZES.items())[:k and 2]), BUDGETS[:k], DATA[:k]
 
+# %% ../nbs/05_study.ipynb #76e925ce
 @patch
 def plan(self:Study)->dict:
     "How many epochs and seeds the budget allows"
@@ -297,6 +302,7 @@ def plan(self:Study)->dict:
     self.epochs,self.seeds,self.side = p['epochs'], [c.seed+i for i in range(p['seeds'])], [c.seed+i for i in range(p['side_seeds'])]
     return p
 
+# %% ../nbs/05_study.ipynb #cb3240ef
 @patch
 def config(self:Study,
     decoder:str,   # preset
@@ -323,6 +329,7 @@ def _load(self:Study, cfg, pairs=None): return load_decoder(self.trained(cfg, pa
 @patch
 def _probes(self:Study, pairs): return load_probes(self.probes(pairs), self.enc.device)
 
+# %% ../nbs/05_study.ipynb #7f346992
 @patch
 @torch.no_grad()
 def predictions(self:Study,
@@ -336,6 +343,7 @@ def predictions(self:Study,
         preds = {k: [p] for k,p in baseline_preds(probes, b).items()} | {k: [predict(m, b) for m in ms] for k,ms in runs.items()}
         yield b, {k: [o.float().clamp(0,1) for o in v] for k,v in preds.items()}
 
+# %% ../nbs/05_study.ipynb #753a51e3
 @patch
 def scores(self:Study)->dict: # `names` of the patches, and `rows`: model → seed → patch → scores
     "Scores of every model on every test patch: the raw material of stages 3 to 5"
@@ -393,6 +401,7 @@ def extremes(
     high = sorted({photo[k]: k for k in up if photo[k] not in used}.values(), key=score.get)
     return low + high[len(high)-n:]
 
+# %% ../nbs/05_study.ipynb #82e0c467
 @patch
 def examples(self:Study,
     n:int=5, # of the best, and of the worst
@@ -461,6 +470,7 @@ def few_photos(self:Study, share:float)->Path:
     chosen = set(order[:max(round(share*len(order)), 2)])
     return view(self.pairs, self.pairs.with_name(f'{self.pairs.name}-{len(chosen)}-photos'), lambda s,k: s != 'train' or self.photo[k] in chosen)
 
+# %% ../nbs/05_study.ipynb #3020863f
 @patch
 def variant(self:Study,
     kind:str, label:str,  # what is varied, and how
@@ -497,6 +507,7 @@ def bottlenecks(self:Study, rows)->dict: # axis → `last_step`, and which step 
         out[kind] = last_step(*(patch_psnr(r['runs']) for r in (big,small)), photos) | {'from': small[by], 'to': big[by], 'by': by}
     return out
 
+# %% ../nbs/05_study.ipynb #f32d76bc
 @patch
 def sizes(self:Study)->dict:
     "Stage 4: the closely watched decoder with other sizes, budgets and numbers of photos; the probes; the bottlenecks"
@@ -523,6 +534,7 @@ def consistency(
     m = mean.view(1,-1,1,1)
     return F.cosine_similarity(again-m, features-m, dim=1)
 
+# %% ../nbs/05_study.ipynb #48a571b6
 @patch
 def inversion(self:Study)->dict: # model → mean cosine with its interval
     "Stage 5: the cosine of each model's re-encoded pictures with the features they were made from"
@@ -595,6 +607,7 @@ def decoders_at(self:Study,
 QUOTED = [('DINOv2-B, last layer', 'ImageNet, 256 px', '18.9'), ('DINOv2-B, all layers fused', 'ImageNet, 256 px', '24.3'),
           ('DINOv3-S, first three layers, a decoder of 2.0 M parameters', 'Imagenette, 224 px', '21.9')]
 
+# %% ../nbs/05_study.ipynb #b9abce52
 @patch
 def results(self:Study,
     other:str|Path|None=None, # photos of another kind to test on
@@ -614,6 +627,7 @@ def results(self:Study,
     return r | dict(best=best, name=self.name, preset_epochs=PRESETS[best].epochs, command=command, encoder=meta['encoder'], who=self.who(), who_all=self.who(layers=False), config=asdict(c), source=self.source, skipped=self.skipped, seconds=self.seconds, versions=versions(), quoted=QUOTED,
                     data={k: count(v) for k,v in meta['splits'].items()}, side=PairsDataset(self.pairs, 'test').sizes[0][0])
 
+# %% ../nbs/05_study.ipynb #76ea69ee
 @patch
 def draw(self:Study, r:dict):
     "Write the figures that are drawn from numbers alone, and the examples"
