@@ -6,13 +6,15 @@
 __all__ = ['atomic_path', 'save_json', 'load_json', 'DinoinvError', 'command', 'notice', 'progress', 'versions']
 
 # %% ../nbs/00_core.ipynb #9cb64762
-import json, os, platform, sys, warnings
+import inspect, json, os, platform, sys, textwrap, warnings
+from argparse import ArgumentParser, HelpFormatter, SUPPRESS
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from importlib.metadata import version, PackageNotFoundError
 from pathlib import Path
-from fastcore.script import call_parse, is_cli
+from typing import Annotated, get_args, get_origin
+from fastcore.docments import docments
 from tqdm.auto import tqdm
 
 # %% ../nbs/00_core.ipynb #7ff08cb6
@@ -52,23 +54,48 @@ def load_json(
 class DinoinvError(ValueError):
     "Something the user can mend; the message says how"
 
+def _in_short(e):
+    if isinstance(e, KeyboardInterrupt): return 'interrupted'
+    return str(e) if isinstance(e, DinoinvError) else f'{type(e).__name__}: {e} (--debug shows where)'
+
+# %% ../nbs/00_core.ipynb #9bde4afe
+class _Help(HelpFormatter):
+    "Paragraphs are wrapped, indented lines kept as they are"
+    def _fill_text(self, text, width, indent): return '\n'.join(o if o[:1] == ' ' else textwrap.fill(o, width) for o in text.splitlines())
+
+def _add(parser, name, type, default, doc):
+    "Add the parameter `name` of a function to `parser`"
+    if hasattr(type, 'nargs'): doc,type = type.help, Annotated[type.type, dict(nargs=type.nargs)] # fastcore's old `Param`
+    extra = type.__metadata__[0] if get_origin(type) is Annotated else {}
+    if get_args(type): type = get_args(type)[0] # `int|None` is read as int
+    if not any(default is o for o in (inspect.Parameter.empty, None, False)): doc += f' (default: {default})'
+    kw = dict(help=doc.replace('%', '%%'), default=default, **(dict(action='store_true') if type is bool else dict(type=type)), **extra)
+    if default is inspect.Parameter.empty or 'nargs' in extra: return parser.add_argument(name, **kw)
+    parser.add_argument(f'--{name}', **kw)
+    if '_' in name: parser.add_argument('--'+name.replace('_','-'), **kw|dict(dest=name, default=SUPPRESS, help=SUPPRESS))
+
+def _parser(func):
+    p = ArgumentParser(func.__name__, allow_abbrev=False, description=inspect.cleandoc(func.__doc__), formatter_class=_Help)
+    docs = docments(func, returns=False)
+    for k,v in inspect.signature(func).parameters.items(): _add(p, k, v.annotation, v.default, docs.get(k) or '')
+    return p
+
+# %% ../nbs/00_core.ipynb #d4cc8eef
 def command(
     func:Callable, # a function with docments, and a `debug` parameter
 )->Callable:
     "Make `func` a command line tool as well, in which an error is one line on stderr"
     @wraps(func)
     def _f(*args, **kwargs):
-        try: return func(*args, **kwargs)
+        caller = sys._getframe(1).f_globals # a script, and not a notebook, which has no file
+        if args or kwargs or caller.get('__name__') != '__main__' or '__file__' not in caller: return func(*args, **kwargs)
+        kwargs = vars(_parser(func).parse_args())
+        try: func(**kwargs)
         except (Exception, KeyboardInterrupt) as e:
-            if not is_cli(cmd) or kwargs.get('debug'): raise # some other command may be running us, as nbdev_test does
+            if kwargs.get('debug'): raise
             print(f'{func.__name__}: {_in_short(e)}', file=sys.stderr)
             raise SystemExit(130 if isinstance(e, KeyboardInterrupt) else 1) from None
-    cmd = call_parse(_f)
-    return cmd
-
-def _in_short(e):
-    if isinstance(e, KeyboardInterrupt): return 'interrupted'
-    return str(e) if isinstance(e, DinoinvError) else f'{type(e).__name__}: {e} (--debug shows where)'
+    return _f
 
 # %% ../nbs/00_core.ipynb #7a291010
 def notice(

@@ -417,7 +417,11 @@ def dinoinv_prepare(
     debug:bool=False,       # show the full traceback of an error
 ):
     """Turn folders of texture photos into pairs of DINOv2 features and RGB patches, in train, val and test splits by texture.
+
     PNG, JPEG, WebP, TIFF and BMP are read; what can't be used is listed at the end with the reason.
-    Example: dinoinv_prepare photos/ pairs/ --group_by file --patch 252"""
+
+      dinoinv_prepare photos/ pairs/
+      dinoinv_prepare photos/ pairs/ --group_by file --patch 252 --layers 2,5,8,11
+    """
     meta = prepare_pairs(photos, pairs, encoder, patch, group_by, _parse_fractions(fractions), seed, parse_layers(layers), fuse, batch_size, workers, force)
     print(describe(meta) + f'\n\nNext: dinoinv_train {pairs} RUN')
