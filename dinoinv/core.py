@@ -10,7 +10,7 @@ import inspect, json, os, platform, sys, textwrap, warnings
 from argparse import ArgumentParser, HelpFormatter, SUPPRESS
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import wraps
+from functools import partial, wraps
 from importlib.metadata import version, PackageNotFoundError
 from pathlib import Path
 from typing import Annotated, get_args, get_origin
@@ -75,7 +75,7 @@ def _add(parser, name, type, default, doc):
     if '_' in name: parser.add_argument('--'+name.replace('_','-'), **kw|dict(dest=name, default=SUPPRESS, help=SUPPRESS))
 
 def _parser(func):
-    p = ArgumentParser(func.__name__, allow_abbrev=False, description=inspect.cleandoc(func.__doc__), formatter_class=_Help)
+    p = ArgumentParser(func.__name__, allow_abbrev=False, description=inspect.cleandoc(func.__doc__), formatter_class=partial(_Help, max_help_position=28))
     docs = docments(func, returns=False)
     for k,v in inspect.signature(func).parameters.items(): _add(p, k, v.annotation, v.default, docs.get(k) or '')
     return p
