@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SUFFIXES', 'MIN_SIDE', 'SPLITS', 'open_photo', 'Photo', 'find_textures', 'split_groups', 'patch_boxes', 'save_pair',
-           'load_pair', 'prepare_pairs', 'token_window', 'cut', 'PairsDataset', 'load_meta', 'Batches', 'parse_layers',
-           'dinoinv_prepare', 'describe', 'sample_textures', 'save_textures']
+           'load_pair', 'prepare_pairs', 'token_window', 'cut', 'load_meta', 'PairsDataset', 'Batches', 'describe',
+           'parse_layers', 'dinoinv_prepare', 'sample_textures', 'save_textures']
 
 # %% ../nbs/01_dataset.ipynb #ff655253
 import hashlib, os, re, shutil
@@ -90,14 +90,16 @@ def find_textures(
 
 def _plain(s): return re.sub('__+', '_', s).strip('_') # two underscores separate the parts of a pair's name
 
-def _reason(e): return 'cannot be read: ' + str(e) if isinstance(e, (Image.UnidentifiedImageError,Image.DecompressionBombError)) else str(e) or type(e).__name__
+def _reason(e):
+    if isinstance(e, Image.UnidentifiedImageError): return 'damaged, or not an image' # its own words are a path
+    return str(e) or type(e).__name__
 
 # %% ../nbs/01_dataset.ipynb #e8a2490d
 SPLITS = 'train','val','test'
 
 def split_groups(
     groups:list[str],       # texture groups
-    fractions=(.8,.1,.1),   # of the groups, for train, val and test
+    fractions:tuple[float,float,float]=(.8,.1,.1), # of the groups, for train, val and test
     seed:int=0,             # another seed, another split
 )->dict[str,str]: # group → 'train', 'val' or 'test'
     "Deal texture groups out to splits; raises `DinoinvError` if a split that should have some would be empty"
@@ -108,6 +110,15 @@ def split_groups(
     n = len(order)-n_val-n_test
     if n < 1: raise DinoinvError(f'{len(order)} texture groups are too few for splits of {fractions}')
     return {g: 'test' if i < n_test else 'val' if i < n_test+n_val else 'train' for i,g in enumerate(order)}
+
+# %% ../nbs/01_dataset.ipynb #dc21838a
+def _split(photos, fractions, seed, group_by):
+    "`split_groups` of the photos' groups, with a remedy in its error"
+    try: return split_groups([p.group for p in photos], fractions, seed)
+    except DinoinvError as e:
+        other = 'file' if group_by == 'folder' else 'folder'
+        if 'too few' in str(e): e = DinoinvError(f'{e}: add photos, set some fractions to 0, or try group_by={other!r} (--group_by {other})')
+        raise e from None
 
 # %% ../nbs/01_dataset.ipynb #1035225b
 def patch_boxes(
@@ -128,7 +139,7 @@ def save_pair(
     features:torch.Tensor, # (C,h,w)
     target:np.ndarray,     # (H,W,3) bytes
     info:dict,             # what made it
-):
+)->None:
     "Write a pair: `hr_features.pt` (fp16), `target_rgb.png` and `info.json`, all or nothing"
     folder = Path(folder)
     tmp = folder.with_name(f'.{folder.name}.tmp')
@@ -218,13 +229,20 @@ def _encode_all(loader, enc, pairs, splits, batch_size, bar, made_by):
     return failed,index,made
 
 # %% ../nbs/01_dataset.ipynb #04291c6b
+def _made_by(enc, patch, layers, fuse):
+    "All that shapes the features besides the photo: the encoder's entry of `meta.json`; raises `DinoinvError` on what can't be"
+    if patch < enc.patch or patch % enc.patch: raise DinoinvError(f'patch={patch}: choose a multiple of {enc.patch}, such as {max(patch//enc.patch, 4)*enc.patch}')
+    check_layers(layers, fuse, enc.n_layers)
+    return dict(name=enc.name, revision=enc.revision, weights=enc.weights, unit=enc.patch, layers=layers, fuse=fuse, patch=patch)
+
+# %% ../nbs/01_dataset.ipynb #7693d316
 def prepare_pairs(
     photos:str|Path,              # folder of texture photos
     pairs:str|Path,               # folder to write the pairs to; what is there and right is kept
     encoder:str|Encoder=DEFAULT,  # name (see `load_encoder`) or a loaded one
     patch:int=518,                # side of a patch, px
     group_by:str='folder',        # what counts as one texture: 'folder' or 'file'
-    fractions=(.8,.1,.1),         # of the textures, for train, val and test
+    fractions:tuple[float,float,float]=(.8,.1,.1), # of the textures, for train, val and test
     seed:int=0,                   # of the split
     layers:list[int]|None=None,   # hidden states to store, see `Encoder.encode`; None: the final output
     fuse:str='concat',            # how to join several layers: 'concat' or 'mean'
@@ -237,9 +255,7 @@ def prepare_pairs(
     found,skipped = find_textures(photos, group_by)
     splits = _split(found, fractions, seed, group_by)
     enc = load_encoder(encoder) if isinstance(encoder, str) else encoder
-    if patch < enc.patch or patch % enc.patch: raise DinoinvError(f'patch={patch}: choose a multiple of {enc.patch}, such as {max(patch//enc.patch, 4)*enc.patch}')
-    check_layers(layers, fuse, enc.n_layers)
-    made_by = dict(name=enc.name, revision=enc.revision, weights=enc.weights, unit=enc.patch, layers=layers, fuse=fuse, patch=patch)
+    made_by = _made_by(enc, patch, layers, fuse)
     options = dict(made_by, group_by=group_by, fractions=list(fractions), seed=seed)
     _check_same(pairs, options, force)
     meta = dict(complete=False, encoder=made_by, options=options, versions=versions())
@@ -249,18 +265,10 @@ def prepare_pairs(
     with progress(total=n, unit='patch', desc=f'encoding with {enc.name}') as bar:
         failed,index,made = _encode_all(DataLoader(todo, batch_size=None, num_workers=workers, collate_fn=noop), enc, pairs, splits, batch_size, bar, made_by)
     meta |= dict(splits=index, skipped=skipped|failed, removed=_remove_stale(pairs, index), made=made)
-    empty = [s for s,f in zip(SPLITS, fractions) if f and not index[s]]
+    empty = [s for s,f in zip(SPLITS, fractions) if f and not index[s]] # the photos that were to fill it are broken
     if empty: raise DinoinvError(f'nothing usable is left for {" and ".join(empty)}: ' + '; '.join(f'{k}: {v}' for k,v in failed.items()) + '. Mend or remove these files and run again')
     save_json(pairs/'meta.json', meta | dict(complete=True))
     return meta | dict(complete=True)
-
-def _split(found, fractions, seed, group_by):
-    groups = [p.group for p in found]
-    try: return split_groups(groups, fractions, seed)
-    except DinoinvError as e:
-        other = 'file' if group_by == 'folder' else 'folder'
-        if 'too few' in str(e): e = DinoinvError(f'{e}: add photos, set some fractions to 0, or try group_by={other!r} (--group_by {other})')
-        raise e from None
 
 # %% ../nbs/01_dataset.ipynb #fc43c689
 def token_window(
@@ -292,6 +300,17 @@ class _Cache:
         return pair
 
 # %% ../nbs/01_dataset.ipynb #9e71511a
+def load_meta(
+    pairs:str|Path, # folder written by `prepare_pairs`
+)->dict:
+    "The `meta.json` of a folder of pairs; raises `DinoinvError` if it is none, or unfinished"
+    p = Path(pairs)/'meta.json'
+    if not p.exists(): raise DinoinvError(f'{pairs} holds no pairs (no meta.json): make them with dinoinv_prepare PHOTOS {pairs}')
+    meta = load_json(p)
+    if not meta['complete']: raise DinoinvError(f'{pairs} is unfinished: run the same dinoinv_prepare again, it takes up where it stopped')
+    return meta
+
+# %% ../nbs/01_dataset.ipynb #d38b11ba
 class PairsDataset(Dataset):
     "Aligned crops of the pairs of one split: `features (C,h,w)`, `target (3,crop,crop)` bytes, `offset (2,)` of the crop in the window"
     def __init__(self,
@@ -317,27 +336,21 @@ class PairsDataset(Dataset):
         ds.crops,ds.random = self.sizes,False
         return ds
 
-    def __getitem__(self, i):
-        f,t = self._pair(self.folder/self.names[i])
-        win = [token_window(c, self.unit) for c in self.crops[i]]
-        slack = [n*self.unit-c for n,c in zip(win, self.crops[i])]
+    def place(self, i):
+        "Where the crop of pair `i` lies in this epoch: first token and tokens of its window, and the crop's offset in that, px; each down, across"
         rng = np.random.default_rng((self.seed, self.epoch, i))
         pick = (lambda n: int(rng.integers(n+1))) if self.random else (lambda n: n//2)
-        (r,c),(y,x) = [pick(s-n) for s,n in zip(f.shape[1:], win)], [pick(s) for s in slack]
+        win = [token_window(c, self.unit) for c in self.crops[i]]
+        first = [pick(s//self.unit-n) for s,n in zip(self.sizes[i], win)]
+        return first, win, [pick(n*self.unit-c) for n,c in zip(win, self.crops[i])]
+
+    def __getitem__(self, i):
+        f,t = self._pair(self.folder/self.names[i])
+        (r,c),(h,w),(y,x) = self.place(i)
         top,left = r*self.unit+y, c*self.unit+x
         target = t[top:top+self.crops[i][0], left:left+self.crops[i][1]]
-        return dict(features=f[:, r:r+win[0], c:c+win[1]].clone(), target=torch.from_numpy(target.copy()).permute(2,0,1),
+        return dict(features=f[:, r:r+h, c:c+w].clone(), target=torch.from_numpy(target.copy()).permute(2,0,1),
                     offset=torch.tensor([y,x]), index=i)
-
-def load_meta(
-    pairs:str|Path, # folder written by `prepare_pairs`
-)->dict:
-    "The `meta.json` of a folder of pairs; raises `DinoinvError` if it is none, or unfinished"
-    p = Path(pairs)/'meta.json'
-    if not p.exists(): raise DinoinvError(f'{pairs} holds no pairs (no meta.json): make them with dinoinv_prepare PHOTOS {pairs}')
-    meta = load_json(p)
-    if not meta['complete']: raise DinoinvError(f'{pairs} is unfinished: run the same dinoinv_prepare again, it takes up where it stopped')
-    return meta
 
 # %% ../nbs/01_dataset.ipynb #86094fef
 class Batches:
@@ -362,36 +375,6 @@ class Batches:
     def __iter__(self): return (b for b in self._mine() if b)
     def __len__(self): return len([b for b in self._mine() if b])
 
-# %% ../nbs/01_dataset.ipynb #ceab578e
-def parse_layers(
-    layers:str|None, # such as '2,5,8,11'
-)->list[int]|None:
-    "A list of layers from the command line; raises `DinoinvError` if it isn't one"
-    try: return [int(o) for o in layers.split(',')] if layers else None
-    except ValueError: raise DinoinvError(f'--layers {layers}: give numbers with commas between them, such as 2,5,8,11') from None
-
-@command
-def dinoinv_prepare(
-    photos:str,             # folder of texture photos, one subfolder a texture
-    pairs:str,              # folder to write the pairs to; a second run does only what is missing
-    encoder:str=DEFAULT,    # hub id of a DINOv2 model, a folder written with save_pretrained, 'untrained' or 'auto'
-    patch:int=518,          # side of a patch, px, a multiple of 14
-    group_by:str='folder',  # what counts as one texture, so stays in one split: folder or file
-    fractions:str='.8,.1,.1', # of the textures, for train, val and test
-    seed:int=0,             # of the split
-    layers:str=None,        # hidden states to store, such as 2,5,8,11; default: the final output
-    fuse:str='concat',      # how to join several layers: concat or mean
-    batch_size:int=16,      # patches encoded at once
-    workers:int=0,          # processes that read photos
-    force:bool=False,       # start anew if PAIRS was made with other options
-    debug:bool=False,       # show the full traceback of an error
-):
-    "Turn folders of texture photos into pairs of DINOv2 features and RGB patches, with train, val and test splits"
-    try: fr = tuple(float(o) for o in fractions.split(','))
-    except ValueError: raise DinoinvError(f'--fractions {fractions}: give three numbers with commas between them') from None
-    meta = prepare_pairs(photos, pairs, encoder, patch, group_by, fr, seed, parse_layers(layers), fuse, batch_size, workers, force)
-    print(describe(meta) + f'\n\nNext: dinoinv_train {pairs} RUN')
-
 # %% ../nbs/01_dataset.ipynb #fda4daf1
 def describe(
     meta:dict, # a `meta.json`
@@ -403,3 +386,42 @@ def describe(
     rows += [f"encoder {e['name']} (weights {e['weights']}), layers {e['layers'] or 'final'}, {meta['made']} pairs made now"]
     rows += [f'removed {o}: its photo has gone, changed its split or its patches' for o in meta['removed']]
     return '\n'.join(rows + [f'skipped {k}: {v}' for k,v in meta['skipped'].items()])
+
+# %% ../nbs/01_dataset.ipynb #8603f85d
+def parse_layers(
+    layers:str|None, # such as '2,5,8,11'
+)->list[int]|None:
+    "A list of layers from the command line; raises `DinoinvError` if it isn't one"
+    try: return [int(o) for o in layers.split(',')] if layers else None
+    except ValueError: raise DinoinvError(f'--layers {layers}: give numbers with commas between them, such as 2,5,8,11') from None
+
+def _parse_fractions(fractions):
+    try: return tuple(float(o) for o in fractions.split(','))
+    except ValueError: raise DinoinvError(f'--fractions {fractions}: give three numbers with commas between them, such as .8,.1,.1') from None
+
+# %% ../nbs/01_dataset.ipynb #d263066e
+@command
+def dinoinv_prepare(
+    photos:str,             # folder of texture photos, one subfolder a texture
+    pairs:str,              # folder to write the pairs to; a second run does only what is missing
+    encoder:str=DEFAULT,    # hub id of a DINOv2 model, a folder written with save_pretrained, 'untrained' (the control) or 'auto'
+    patch:int=518,          # side of a patch, px, a multiple of 14; a smaller photo gives one patch, as large as it can
+    group_by:str='folder',  # what counts as one texture, so stays in one split: folder or file
+    fractions:str='.8,.1,.1', # of the textures, for train, val and test
+    seed:int=0,             # of the split
+    layers:str=None,        # hidden states to store, such as 2,5,8,11; default: the final output
+    fuse:str='concat',      # how to join several layers: concat or mean
+    batch_size:int=16,      # patches encoded at once
+    workers:int=0,          # processes that read photos
+    force:bool=False,       # delete the pairs that PAIRS has if they were made with other options, and start anew
+    debug:bool=False,       # show the full traceback of an error
+):
+    """Turn folders of texture photos into pairs of DINOv2 features and RGB patches, in train, val and test splits by texture.
+
+    PNG, JPEG, WebP, TIFF and BMP are read; what can't be used is listed at the end with the reason.
+
+      dinoinv_prepare photos/ pairs/
+      dinoinv_prepare photos/ pairs/ --group_by file --patch 252 --layers 2,5,8,11
+    """
+    meta = prepare_pairs(photos, pairs, encoder, patch, group_by, _parse_fractions(fractions), seed, parse_layers(layers), fuse, batch_size, workers, force)
+    print(describe(meta) + f'\n\nNext: dinoinv_train {pairs} RUN')

@@ -7,16 +7,16 @@ __all__ = ['DEFAULT', 'to_tensor', 'crop_to_patch', 'best_device', 'amp_dtype', 
            'weights_hash', 'check_layers', 'load_encoder', 'pca_rgb']
 
 # %% ../nbs/00_features.ipynb #ff7909dd
-import hashlib, urllib.error, urllib.request, warnings
+import hashlib, urllib.error, urllib.request
 from pathlib import Path
 import numpy as np, torch, torch.nn as nn
 from fastcore.basics import patch
 from PIL import Image
-from .core import DinoinvError
+from .core import DinoinvError, notice
 
 # %% ../nbs/00_features.ipynb #f3e78d54
 def to_tensor(
-    image, # PIL image, array (H,W), (H,W,3) or (H,W,4), or tensor (3,H,W) or (1,H,W); bytes, or floats in [0,1]
+    image:Image.Image|np.ndarray|torch.Tensor, # array: (H,W), (H,W,3) or (H,W,4); tensor: (3,H,W) or (1,H,W); bytes, or floats in [0,1]
 )->torch.Tensor: # (3,H,W), float32 in [0,1]
     "Any usual kind of image as a `(3,H,W)` tensor in [0,1]; raises `DinoinvError` on other shapes"
     if isinstance(image, Image.Image): image = np.array(image.convert('RGB'))
@@ -40,7 +40,7 @@ def crop_to_patch(
     return image[..., y:y+h, x:x+w]
 
 # %% ../nbs/00_features.ipynb #e2749ec3
-def best_device(): # 'cuda', 'mps' or 'cpu'
+def best_device()->str: # 'cuda', 'mps' or 'cpu'
     "The fastest device that PyTorch sees"
     return 'cuda' if torch.cuda.is_available() else 'mps' if torch.backends.mps.is_available() else 'cpu'
 
@@ -80,28 +80,32 @@ def attention_for(
     return 'dinoinv_sliced'
 
 # %% ../nbs/00_features.ipynb #9ffa36f8
-_mean, _std = (torch.tensor(v).view(3,1,1) for v in ([0.485,0.456,0.406], [0.229,0.224,0.225])) # ImageNet, as DINOv2 was trained
-
 class Encoder:
     "A frozen DINOv2 `model`: images in, patch grids `(B,C,H/14,W/14)` out"
     def __init__(self,
-        model:nn.Module,     # a `transformers` DINOv2 model, with or without registers
+        model:nn.Module,     # a `transformers` DINOv2 model, with or without registers, or another vision transformer with a CLS token
         name:str,            # what to call it in files and figures
         revision:str|None=None, # commit of the weights on the hub
         device:str|None=None,   # default: the fastest there is
         amp:bool=True,       # half precision, where it is native
+        mean:tuple[float,float,float]=(.485,.456,.406), # of the pixels it was trained on: ImageNet's, as for DINOv2
+        std:tuple[float,float,float]=(.229,.224,.225),  # likewise
+        **forward,           # what else to tell `model`, such as `interpolate_pos_encoding=True`
     ):
-        self.name,self.revision,self.device = name,revision,device or best_device()
+        self.name,self.revision,self.device,self.forward = name,revision,device or best_device(),forward
         self.weights = weights_hash(model) # before anything is rounded
-        self.config,self.patch,self.dim = model.config,model.config.patch_size,model.config.hidden_size
-        self.n_layers = model.config.num_hidden_layers
-        self.skip = 1 + getattr(model.config, 'num_register_tokens', 0)
+        self.mean,self.std = (torch.tensor(v).view(3,1,1) for v in (mean,std))
+        c = self.config = model.config
+        self.patch,self.dim,self.n_layers = c.patch_size,c.hidden_size,c.num_hidden_layers
+        self.skip = 1 + getattr(c, 'num_register_tokens', 0)
         self.dtype = amp_dtype(self.device) if amp else None
         self.model = model.eval().requires_grad_(False).to(self.device)
-        if self.dtype:
-            for m in self.model.modules():
-                if isinstance(m, (nn.Linear, nn.Conv2d)): m.to(self.dtype)
-            self.model.set_attn_implementation(attention_for(self.device))
+        if self.dtype: self._to_half()
+
+    def _to_half(self):
+        for m in self.model.modules():
+            if isinstance(m, (nn.Linear, nn.Conv2d)): m.to(self.dtype)
+        self.model.set_attn_implementation(attention_for(self.device))
 
     def __repr__(self): return f'Encoder({self.name}, weights {self.weights}, {self.dim} channels, {self.device}, {self.dtype or torch.float32})'
 
@@ -132,7 +136,7 @@ def _batch(images, patch):
 def _hidden(self:Encoder, x, layers):
     "Patch tokens of `layers`, (L,B,N,C)"
     with torch.autocast(x.device.type, dtype=self.dtype, enabled=self.dtype is not None):
-        out = self.model(x, output_hidden_states=layers is not None)
+        out = self.model(x, output_hidden_states=layers is not None, **self.forward)
     hs = [out.last_hidden_state] if layers is None else [out.hidden_states[i] for i in layers]
     return torch.stack([o[:,self.skip:].float() for o in hs])
 
@@ -140,7 +144,7 @@ def _hidden(self:Encoder, x, layers):
 @patch
 @torch.no_grad()
 def encode(self:Encoder,
-    images,                     # an image, a list of images, or a batch (B,3,H,W) or (B,H,W,3); see `to_tensor`
+    images:Image.Image|np.ndarray|torch.Tensor|list, # an image, a list of images, or a batch (B,3,H,W) or (B,H,W,3); see `to_tensor`
     layers:list[int]|None=None, # hidden states to use, 0 (patch embedding) to `n_layers`; None: last, final LayerNorm
     fuse:str='concat',          # how to join several layers: 'concat' or 'mean'
 )->torch.Tensor: # (B,C,H/14,W/14), float32 on the encoder's device
@@ -149,7 +153,7 @@ def encode(self:Encoder,
     x = _batch(images, self.patch)
     b,_,h,w = x.shape
     h,w = h//self.patch, w//self.patch
-    x = ((x-_mean)/_std).to(self.device)
+    x = ((x-self.mean)/self.std).to(self.device)
     step = max(1, 2048//(h*w)) if x.device.type == 'cpu' else b
     hs = torch.cat([self._hidden(o, layers) for o in x.split(step)], 1)
     f = hs.movedim(0, 2).flatten(2) if fuse == 'concat' else hs.mean(0)
@@ -160,7 +164,7 @@ def check_layers(
     layers:list[int]|None, # hidden states to use
     fuse:str,              # how they are joined
     n_layers:int,          # how many blocks the encoder has
-):
+)->None:
     "Raise `DinoinvError` unless `layers` and `fuse` make sense for an encoder of `n_layers` blocks"
     if fuse not in ('concat','mean'): raise DinoinvError(f"fuse={fuse!r}: choose 'concat' or 'mean'")
     if layers is not None and (not layers or not all(0 <= i <= n_layers for i in layers)):
@@ -197,7 +201,7 @@ def load_encoder(
     local = Path(name).is_dir()
     if name == 'auto':
         name = DEFAULT if _cached(DEFAULT, revision) or _reachable(DEFAULT) else 'untrained'
-        if name == 'untrained': warnings.warn(f'{DEFAULT} is not cached and the hub is out of reach: using the untrained control. Its pictures say nothing about DINOv2.')
+        if name == 'untrained': notice(f'{DEFAULT} is not cached and the hub is out of reach: using the untrained control. Its pictures say nothing about DINOv2.')
     if name == 'untrained': return Encoder(_untrained(), name, device=device, amp=amp)
     model = _pretrained(name, revision, local)
     return Encoder(model, name, None if local else getattr(model.config, '_commit_hash', revision), device, amp)

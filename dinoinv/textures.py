@@ -6,14 +6,14 @@
 __all__ = ['Texture', 'make_texture', 'texture_families', 'sample_textures', 'save_textures']
 
 # %% ../nbs/00b_textures.ipynb #d98a881a
-import math, os
+import math
 from collections import namedtuple
 from pathlib import Path
 from zlib import crc32
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
-from .core import DinoinvError
+from .core import DinoinvError, atomic_path
 
 # %% ../nbs/00b_textures.ipynb #339b61d5
 def fractal(rng, shape, slope=2., longest=1e4, stretch=(1,1)):
@@ -143,7 +143,7 @@ def make_texture(
     family:str, # its name, one of `texture_families()`
     k:int=0, # number of the picture in its family
     seed:int=0, # another seed, another set
-    size:int|tuple=518, # px: side of a square, or (height, width); a larger picture shows more, not finer
+    size:int|tuple[int,int]=518, # px: side of a square, or (height, width); a larger picture shows more, not finer
 )->Image.Image: # RGB
     "Picture `k` of a family of textures"
     if family not in FAMILIES: raise DinoinvError(f"unknown texture family {family!r}; known: {', '.join(FAMILIES)}")
@@ -585,7 +585,7 @@ def leaves(rng, shape):
 Texture = namedtuple('Texture', 'family name image')
 
 def texture_families(
-)->list: # names, in the order in which they take turns
+)->list[str]: # names, in the order in which they take turns
     "The families `sample_textures` knows"
     return list(FAMILIES)
 
@@ -600,27 +600,24 @@ def _plan(n, families):
 def sample_textures(
     n:int=64, # number of pictures
     seed:int=0, # another seed, another set
-    size:int|tuple=518, # px: side of a square, or (height, width)
-    families:list=None, # names out of `texture_families()`; all by default
-)->list: # of `Texture(family, name, image)`; the image is a PIL image in RGB
+    size:int|tuple[int,int]=518, # px: side of a square, or (height, width)
+    families:list[str]|None=None, # names out of `texture_families()`; all by default
+)->list[Texture]: # `Texture(family, name, image)`; the image is a PIL image in RGB
     "`n` natural-looking textures, families taking turns; equal arguments give equal pictures"
     return [Texture(f, f'{f}_{k}', make_texture(f, k, seed, size)) for f,k in _plan(n, families)]
 
 # %% ../nbs/00b_textures.ipynb #7e7985fa
 def save_textures(
-    folder, # made if it is missing
+    folder:str|Path, # made if it is missing
     n:int=64, # number of pictures
     seed:int=0, # another seed, another set
-    size:int|tuple=518, # px: side of a square, or (height, width)
-    families:list=None, # names out of `texture_families()`; all by default
-)->list: # paths of the files written
+    size:int|tuple[int,int]=518, # px: side of a square, or (height, width)
+    families:list[str]|None=None, # names out of `texture_families()`; all by default
+)->list[Path]: # of the files written
     "Write `sample_textures` as `folder/family/family_k.png`, one picture in memory at a time"
     paths = []
     for f,k in _plan(n, families):
         p = Path(folder)/f/f'{f}_{k}.png'
-        p.parent.mkdir(parents=True, exist_ok=True)
-        tmp = p.with_suffix(f'.{os.getpid()}.tmp')
-        make_texture(f, k, seed, size).save(tmp, 'PNG', compress_level=1)  # noise hardly compresses, so don't try hard
-        os.replace(tmp, p)
+        with atomic_path(p) as tmp: make_texture(f, k, seed, size).save(tmp, compress_level=1)  # noise hardly compresses, so don't try hard
         paths.append(p)
     return paths

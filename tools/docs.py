@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 import nbformat, yaml
 from fastcore.xtras import working_directory
+from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 from nbdev.config import get_config
 from nbdev.doclinks import nbglob
 
@@ -43,6 +44,7 @@ def still(o):
 def tidy(nb):
     "Give `nb`'s pictures alt text, and its live outputs a still form"
     nb.metadata.setdefault('language_info', {'name':'python'})
+    nb = CoalesceStreamsPreprocessor().preprocess(nb, {})[0] # a slow loop's prints come in pieces
     for c in nb.cells:
         if c.cell_type!='code': continue
         o = options(c)[0]
