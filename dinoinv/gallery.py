@@ -62,7 +62,7 @@ def _made_by(e): return f"encoder: {e['name']} (weights {e['weights']}), layers:
 
 def contact_sheet(
     folder:str|Path,         # of reconstructions
-    path:str|Path|None=None, # PNG to write
+    path:str|Path|None=None, # picture to write
     n:int=8,                 # samples, of different textures, from worst to best PSNR in even steps
 )->'matplotlib.figure.Figure':
     "Targets above their reconstructions, from the worst to the best"
@@ -123,6 +123,12 @@ def _matched(folder, other):
         if not infos: raise DinoinvError(f'{folder} and {other} have no sample in common: compare runs on the same pairs')
     return infos,others
 
+def _run_names(folder, other):
+    "What to call one or two runs: as short as tells them apart"
+    if not other: return {'this run':'reconstruction'}
+    a,b = Path(folder).absolute(),Path(other).absolute()
+    return {k: p.name if a.name!=b.name else f'{p.parent.name}/{p.name}' for k,p in {'this run':a, 'other run':b}.items()}
+
 # %% ../nbs/04b_gallery.ipynb #ac9029ea
 _CSS = r'''
 :host { display: block; font: 14px/1.45 system-ui, sans-serif; color: var(--ink); text-align: left;
@@ -152,7 +158,7 @@ _CSS += r'''
 .stage.zoomed { cursor: grab; touch-action: none; }
 .pane { position: relative; overflow: hidden; background: var(--card); border-radius: 4px; }
 .pane img { display: block; width: 100%; transform-origin: 0 0; transform: scale(var(--z)) translate(var(--x), var(--y)); pointer-events: none; }
-.stage.zoomed .pane img { image-rendering: pixelated; }
+.stage.sharp .pane img { image-rendering: pixelated; }
 .stage.one .pane { grid-area: 1/1; }
 .wipe .right { clip-path: inset(0 0 0 calc(var(--at)*1%)); }
 .tag { position: absolute; left: 8px; bottom: 8px; padding: 1px 8px; border-radius: 9px; background: #000a; color: #fff; font-size: 12px; }
@@ -160,13 +166,13 @@ _CSS += r'''
 .handle { position: absolute; top: 0; bottom: 0; left: calc(var(--at)*1%); width: 32px; margin-left: -16px; cursor: ew-resize; touch-action: none; }
 .handle::before { content: ''; position: absolute; inset: 0 15px; background: #fff; box-shadow: 0 0 3px #000; }
 .handle::after { content: '◂ ▸'; position: absolute; top: calc(50% - 14px); left: 1px; width: 30px; height: 28px; border-radius: 14px; background: #fff; color: #222; font: 12px/28px sans-serif; text-align: center; box-shadow: 0 0 4px #0009; }
-.legend { display: flex; gap: 6px; align-items: center; } .legend i { flex: 0 1 220px; height: 9px; border-radius: 4px; }
+.legend { display: flex; gap: 6px; align-items: center; } .legend i { flex: 0 1 200px; height: 9px; border-radius: 4px; }
 '''
 
 # %% ../nbs/04b_gallery.ipynb #16578730
 _CSS += r'''
 h3 { font-size: 15px; line-height: 1.3; margin: 0 0 2px; overflow-wrap: anywhere; }
-table { border-collapse: collapse; width: 100%; margin: 10px 0; font-variant-numeric: tabular-nums; }
+table { border-collapse: collapse; width: 100%; margin: 10px 0; font-size: inherit; font-variant-numeric: tabular-nums; }
 th, td { padding: 3px 6px; border-bottom: 1px solid var(--line); text-align: right; font-weight: 400; white-space: nowrap; }
 th:first-child { text-align: left; padding-left: 0; } thead th { color: var(--soft); font-size: 12.5px; } tr.run { font-weight: 600; } tr.run th { font-weight: 600; }
 .plot { display: block; width: calc(100% - 16px); margin: 0 8px; height: 64px; cursor: pointer; touch-action: pan-y; overflow: visible; }
@@ -193,7 +199,7 @@ _APP = '''<div class="app" role="region" aria-label="Reconstructions">
 <div class="main"><section aria-label="The sample">
 <div class="bar"><div class="views" role="group" aria-label="View"></div><label class="pick">Left <select class="l"></select></label><label class="pick">Right <select class="r"></select></label></div>
 <div class="stage one"><div class="pane left"><img><span class="tag"></span></div><div class="pane right"><img><span class="tag"></span></div><div class="handle" aria-hidden="true"></div></div>
-<div class="bar"><label class="grow at">Wipe <input type="range" min="0" max="100" value="50"></label><span class="legend soft grow">0 <i></i> <b></b></span>
+<div class="bar"><label class="grow at">Wipe <input type="range" min="0" max="100" value="50"></label><span class="legend soft grow" title="mean absolute error over the channels">0 <i></i> <span></span></span>
 <span class="zoom" role="group" aria-label="Zoom"><button type="button" aria-label="Zoom out">−</button> <button type="button" aria-label="Whole picture"></button> <button type="button" aria-label="Zoom in">+</button></span>
 <button class="full" type="button" aria-label="Full screen"><svg width="14" height="14" viewBox="0 0 14 14" aria-hidden="true"><path d="M1 5V1h4M9 1h4v4M13 9v4H9M5 13H1V9" fill="none" stroke="currentColor" stroke-width="1.6"/></svg></button></div></section>
 <section aria-label="Its numbers"><div class="bar"><button class="prev" type="button" aria-label="Previous sample">‹</button><div class="grow"><svg class="plot" viewBox="0 0 100 100" preserveAspectRatio="none" aria-hidden="true"><path class="base"/><path class="curve"/><line y1="0" y2="100"/></svg><input class="sample" type="range" min="0" aria-label="Sample"></div><button class="next" type="button" aria-label="Next sample">›</button></div>
@@ -266,7 +272,7 @@ function step(d) { const i = shown.indexOf(now) + d; if (shown[i]) open(shown[i]
 
 # %% ../nbs/04b_gallery.ipynb #4da86e3e
 _JS += r'''
-const names = { target: 'target', 'this run': data.other ? data.names[0] : 'reconstruction', 'other run': data.names[1] }
+const names = { target: 'target', ...data.names }
 function open(s, jump) {
   now.thumb.removeAttribute('aria-current'); now = s; s.thumb.setAttribute('aria-current', 'true')
   for (const o of all) o.thumb.tabIndex = o === s ? 0 : -1
@@ -293,7 +299,7 @@ let timer, flip = false
 function draw() {
   const stage = $('.stage'), map = { error: 'error', scale: 'scale' }[st.view] || 'pic', both = ['left', 'right'].map(k => now.maps[st[k]][map])
   const two = st.view === 'side' || map !== 'pic' && both[0] && both[1]
-  stage.className = `stage ${st.view} ${two ? 'two' : 'one'} ${st.zoom > 1 ? 'zoomed' : ''}`
+  stage.className = `stage ${st.view} ${two ? 'two' : 'one'} ${st.zoom > 1 ? 'zoomed' : ''} ${st.zoom > 2.5 ? 'sharp' : ''}`
   for (const [i, k] of ['left', 'right'].entries()) {
     const pane = $('.' + k), img = pane.querySelector('img')
     pane.hidden = !both[i] || st.view === 'flicker' && flip !== !!i
@@ -349,7 +355,7 @@ for (const [k, v] of Object.entries(views)) if (k !== 'scale' || all.some(s => s
 for (const [k, [name]] of Object.entries(measures)) $('.sort').append(el('option', { value: k, textContent: name }))
 for (const g of [...new Set(all.map(s => s.group))].sort()) $('.group').append(el('option', { value: g, textContent: g }))
 for (const [c, k] of [['.l', 'left'], ['.r', 'right']]) {
-  $(c).append(...Object.entries(names).filter(([, v]) => v).map(([value, textContent]) => el('option', { value, textContent, selected: value === st[k] })))
+  $(c).append(...Object.entries(names).map(([value, textContent]) => el('option', { value, textContent, selected: value === st[k] })))
   $(c).onchange = e => { st[k] = e.target.value; draw() }
 }
 $$('.pick').forEach(o => o.hidden = !data.other)
@@ -373,7 +379,7 @@ function theme() {
 theme(); matchMedia('(prefers-color-scheme: dark)').addEventListener('change', theme)
 for (const e of [document.documentElement, document.body]) new MutationObserver(() => setTimeout(theme, 50)).observe(e, { attributes: true, attributeFilter: ['class', 'data-jp-theme-light', 'data-bs-theme'] })
 new ResizeObserver(() => $('.app').classList.toggle('small', host.clientWidth < 620)).observe(host)
-$('.legend i').style.background = `linear-gradient(90deg, ${data.colours})`; $('.legend b').textContent = `≥ ${data.top} mean absolute error`
+$('.legend i').style.background = `linear-gradient(90deg, ${data.colours})`; $('.legend span').textContent = `≥ ${data.top}`
 $('.made').append(data.made, ...(data.control ? [' ', el('span', { className: 'control', textContent: data.control })] : []))
 $('.note').textContent = data.note
 look('wipe'); arrange()
@@ -406,12 +412,12 @@ class gallery:
 def _about(self:gallery):
     "What stands above and below the samples"
     e,b,left = self.infos[0]['encoder'],self.infos[0]['baselines'],self.total-len(self.infos)
-    made = _made_by(e) + (f" · {self.other.name}: {_made_by(next(iter(self.others.values()))['encoder'])}" if self.other else '')
+    names = _run_names(self.folder, self.other)
+    by = {names[k]: _made_by(i['encoder']) for k,i in zip(names, (self.infos[0], *self.others.values()))}
+    made = ' · '.join(f'{k}: {v}' for k,v in by.items()) if len(set(by.values())) > 1 else [*by.values()][0]
     control = 'untrained' in made and 'Random weights: this is the control, not DINOv2.'
     note = (f"{len(self.infos)} of {self.total} samples, in even steps from the worst to the best PSNR; {left} left out. " if left else '') + \
         f"Pictures are compressed (WebP, quality {self.quality}, at most {self.side} px) to be looked at; the numbers and the error maps come from the original files."
-    names = [p.name for p in (self.folder, self.other)] if self.other else [self.folder.name]
-    if self.other and names[0]==names[1]: names = [f'{p.parent.name}/{p.name}' for p in (self.folder, self.other)]
     colours = ','.join(f'#{bytes(c).hex()}' for c in _colours(np.linspace(0, 1, 12)))
     return dict(made=made, control=control, note=note, names=names, other=bool(self.other), total=self.total, top=ERROR_TOP, colours=colours,
                 probe='linear probe' if 'linear_probe' in b else 'low pass')
@@ -500,7 +506,7 @@ class browse:
         other:str|Path|None=None, # of a second run on the same samples, to compare
     ):
         self.infos,self.others = _matched(folder, other)
-        self.runs = {'this run':Path(folder)} | ({'other run':Path(other)} if other else {})
+        self.names,self.runs = _run_names(folder, other),{'this run':Path(folder)} | ({'other run':Path(other)} if other else {})
         self.ranks = {i['name']:k+1 for k,i in enumerate(sorted(self.infos, key=_psnr, reverse=True))}
         self.measures = dict(PSNR=_psnr, SSIM=lambda i: i['scores']['ssim'], MAE=lambda i: -i['scores']['mae'], name=None) | {'gain over the probe':gain}
         if other: self.measures['gain over the other run'] = lambda i: _psnr(i)-_psnr(self.others[i['name']])
@@ -520,13 +526,13 @@ def _controls(self:browse):
     slide = lambda k,to,w='24em',**kw: (W.FloatSlider if to==1. else W.IntSlider)(min=0 if to==1. or not to else 1, max=to, description=k, layout=dict(width=w), **kw)
     self.group,self.sort = pick('texture', ['all',*sorted({i['group'] for i in self.infos})]),pick('sort', list(self.measures))
     self.find = W.Text(placeholder='part of a name', description='find', continuous_update=False, layout=dict(width='17em'))
-    self.best = W.ToggleButtons(options=[('worst first',False),('best first',True)], style=dict(button_width='6em'))
+    self.best = W.ToggleButtons(options=[('worst first',False),('best first',True)], style=dict(button_width='7em'))
     self.prev,self.next = (W.Button(description=k, tooltip=f'{t} sample', layout=dict(width='3em')) for k,t in (('◀','previous'),('▶','next')))
-    self.sample = slide('sample', 0, '32em')
+    self.sample = slide('sample', 0, '32em', readout=False)
     self.how = W.ToggleButtons(options=[v for v in VIEWS if maps or v!='expected error'], style=dict(button_width='7.5em'))
     self.at,self.zoom,self.x,self.y = slide('wipe', 1., value=.5, step=.01, readout=False),slide('zoom', 8),slide('across', 1., value=.5, readout=False),slide('down', 1., value=.5, readout=False)
     self.play = W.Play(min=0, max=1, interval=600, repeat=True)
-    self.left,self.right = (pick(k, ['target',*self.runs], value=v) for k,v in (('left','target'),('right','this run')))
+    self.left,self.right = (pick(k, [('target','target'),*((n,k) for k,n in self.names.items())], value=v) for k,v in (('left','target'),('right','this run')))
     self.image,self.numbers = W.Image(format='png'),W.HTML()
     row = lambda *o: W.HBox(o, layout=dict(flex_flow='row wrap'))
     self.pair = row(self.left, self.right)
@@ -580,9 +586,9 @@ def _numbers(self:browse, info):
     "The scores of a sample beside its baselines', as HTML"
     f = _facts(info, self.ranks[info['name']], self.others.get(info['name']))
     head = ''.join(f'<th>{k}</th>' for k in ('','PSNR dB','SSIM','MAE'))
-    rows = ''.join(f'<tr><td>{k}</td><td>{_db(dict(psnr=v[0]))}</td><td>{v[1]:.3f}</td><td>{v[2]:.4f}</td></tr>' for k,v in f['rows'].items())
-    return (f"<b>{escape(f['name'])}</b><br>{escape(f['group'])}, {f['size']}<br>{self.sample.value+1} of {len(self.shown)} in this order, PSNR rank {f['rank']} of {len(self.infos)}"
-            f"<table style='border-spacing:1em 0'><tr>{head}</tr>{rows}</table>{escape(_made_by(info['encoder']))}")
+    rows = ''.join(f'<tr><td>{escape(self.names.get(k, k))}</td><td>{_db(dict(psnr=v[0]))}</td><td>{v[1]:.3f}</td><td>{v[2]:.4f}</td></tr>' for k,v in f['rows'].items())
+    return (f"<div style='line-height:1.5'><b>{escape(f['name'])}</b><br>{escape(f['group'])}, {f['size']}<br>{self.sample.value+1} of {len(self.shown)} in this order, PSNR rank {f['rank']} of {len(self.infos)}"
+            f"<table style='border-spacing:1em 0'><tr>{head}</tr>{rows}</table>{escape(_made_by(info['encoder']))}</div>")
 
 @patch
 def _repr_mimebundle_(self:browse, **kwargs):
