@@ -64,8 +64,9 @@ def contact_sheet(
     folder:str|Path,         # of reconstructions
     path:str|Path|None=None, # picture to write
     n:int=8,                 # samples, of different textures, from worst to best PSNR in even steps
-)->'matplotlib.figure.Figure':
+)->Image.Image: # RGB
     "Targets above their reconstructions, from the worst to the best"
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     infos = _evenly({i['group']:i for i in load_results(folder)}.values(), n) # one of each texture
     fig = Figure(figsize=(1.6*len(infos)+.4, 3.9), layout='constrained')
@@ -76,9 +77,11 @@ def contact_sheet(
         a.set_title(i['name'].split('__')[0].rsplit('-')[-1][:18], fontsize=8)
         b.set_xlabel(f"{_db(i['scores'])} dB\nprobe {_db(i['baselines'].get('linear_probe'))}", fontsize=8)
     fig.suptitle(f"reconstructions from patch features, worst to best · {_made_by(infos[0]['encoder'])}", fontsize=9)
+    FigureCanvasAgg(fig).draw()
+    im = Image.fromarray(np.asarray(fig.canvas.buffer_rgba())[...,:3].copy())
     if path:
-        with atomic_path(path) as p: fig.savefig(p, dpi=100)
-    return fig
+        with atomic_path(path) as p: im.save(p)
+    return im
 
 # %% ../nbs/04b_gallery.ipynb #13c4f530
 def _uri(a, side, quality):
