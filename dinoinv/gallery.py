@@ -32,6 +32,7 @@ def load_results(
     if not infos: raise DinoinvError(f'{folder} holds no reconstructions: make some with dinoinv_infer DECODER PAIRS {folder}')
     return infos
 
+# %% ../nbs/04b_gallery.ipynb #d8abf6ab
 @lru_cache(64)
 def _read(path, changed): return np.asarray(Image.open(path).convert('RGB'))
 
@@ -60,6 +61,7 @@ def _evenly(infos, n):
 
 def _made_by(e): return f"encoder: {e['name']} (weights {e['weights']}), layers: {e['layers'] or 'final'}"
 
+# %% ../nbs/04b_gallery.ipynb #72df56ae
 def contact_sheet(
     folder:str|Path,         # of reconstructions
     path:str|Path|None=None, # picture to write
@@ -116,8 +118,9 @@ def _row(s): return [s[k] for k in ('psnr','ssim','mae')]
 def _facts(info, rank, other):
     "What the page knows of a sample besides its pictures"
     rows = {'this run':info['scores']} | ({'other run':other['scores']} if other else {}) | {k.replace('_',' '):v for k,v in info['baselines'].items()}
-    return dict(name=info['name'], group=info['group'], rank=rank, size=f"{info['width']} × {info['height']} px", gain=gain(info), rows={k: _row(v) for k,v in rows.items()})
+    return dict(name=info['name'], group=info['group'], rank=rank, size=f"{info['width']} × {info['height']} px", ratio=info['width']/info['height'], gain=gain(info), rows={k: _row(v) for k,v in rows.items()})
 
+# %% ../nbs/04b_gallery.ipynb #5ba83a86
 def _matched(folder, other):
     "The samples of `folder`, and those of `other` by name; raises `DinoinvError` if they share none"
     infos,others = load_results(folder),{i['name']:i for i in load_results(other)} if other else {}
@@ -126,6 +129,7 @@ def _matched(folder, other):
         if not infos: raise DinoinvError(f'{folder} and {other} have no sample in common: compare runs on the same pairs')
     return infos,others
 
+# %% ../nbs/04b_gallery.ipynb #0a42f748
 def _run_names(folder, other):
     "What to call one or two runs: as short as tells them apart"
     if not other: return {'this run':'reconstruction'}
@@ -156,6 +160,7 @@ p { margin: 6px 0; } .soft { color: var(--soft); font-size: 12.5px; } .control {
 # %% ../nbs/04b_gallery.ipynb #83cd2d5d
 _CSS += r'''
 .main { display: grid; grid-template-columns: minmax(0, 560px) minmax(260px, 1fr); gap: 24px; }
+.main:has(.stage.two) { grid-template-columns: minmax(0, 2fr) minmax(260px, 1fr); }
 .stage { position: relative; display: grid; gap: 6px; border-radius: 6px; overflow: hidden; touch-action: pan-y; user-select: none; cursor: ew-resize; }
 .stage.two { grid-template-columns: 1fr 1fr; }
 .stage.zoomed { cursor: grab; touch-action: none; }
@@ -176,18 +181,17 @@ _CSS += r'''
 _CSS += r'''
 h3 { font-size: 15px; line-height: 1.3; margin: 0 0 2px; overflow-wrap: anywhere; }
 table { border-collapse: collapse; width: 100%; margin: 10px 0; font-size: inherit; font-variant-numeric: tabular-nums; }
-th, td { padding: 3px 6px; border-bottom: 1px solid var(--line); text-align: right; font-weight: 400; white-space: nowrap; }
-th:first-child { text-align: left; padding-left: 0; } thead th { color: var(--soft); font-size: 12.5px; } tr.run { font-weight: 600; } tr.run th { font-weight: 600; }
+th, td { padding: 3px 5px; border-bottom: 1px solid var(--line); text-align: right; font-weight: 400; white-space: nowrap; }
+th:first-child { text-align: left; padding-left: 0; white-space: normal; } thead th { color: var(--soft); font-size: 12.5px; } tr.run { font-weight: 600; } tr.run th { font-weight: 600; }
 .plot { display: block; width: calc(100% - 16px); margin: 0 8px; height: 64px; cursor: pointer; touch-action: pan-y; overflow: visible; }
 .plot path { fill: none; stroke: var(--hot); stroke-width: 1.6; vector-effect: non-scaling-stroke; } .plot .base { stroke: var(--soft); stroke-dasharray: 3 3; }
 .plot line { stroke: var(--ink); vector-effect: non-scaling-stroke; }
-.grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(92px, 1fr)); gap: 8px; max-height: 430px; overflow-y: auto; padding: 5px; margin: 8px -5px 0; position: relative; }
+.grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(92px, 1fr)); gap: 8px; max-height: 430px; overflow-y: auto; margin-top: 8px; position: relative; }
 .thumb { padding: 0; border: 0; background: none; position: relative; text-align: left; color: var(--soft); --at: 50; }
 .thumb span { display: block; position: relative; aspect-ratio: 1; border-radius: 6px; overflow: hidden; background: var(--card); }
 .thumb img { position: absolute; inset: 0; width: 100%; height: 100%; object-fit: cover; }
 .thumb img + img { clip-path: inset(0 0 0 calc(var(--at)*1%)); }
-.thumb[aria-current=true] span { box-shadow: 0 0 0 3px var(--hot); }
-@media (prefers-reduced-motion: no-preference) { .thumb span { transition: transform .15s; } .thumb:hover span { transform: scale(1.04); } }
+.thumb[aria-current=true] span::after { content: ''; position: absolute; inset: 0; border: 3px solid var(--hot); border-radius: inherit; } .thumb:focus-visible { outline-offset: -3px; }
 .small .main { grid-template-columns: minmax(0, 1fr); gap: 10px; } .small .grid { grid-template-columns: repeat(auto-fill, minmax(76px, 1fr)); }
 .small .bar > label { flex: 1 1 40%; } .small :is(select, .find) { width: 100%; min-width: 0; max-width: none; } .small .count { margin: 0; }
 .app:fullscreen .main { grid-template-columns: minmax(0, 75vh) minmax(260px, 1fr); }
@@ -207,7 +211,7 @@ _APP = '''<div class="app" role="region" aria-label="Reconstructions">
 <button class="full" type="button" aria-label="Full screen"><svg width="14" height="14" viewBox="0 0 14 14" aria-hidden="true"><path d="M1 5V1h4M9 1h4v4M13 9v4H9M5 13H1V9" fill="none" stroke="currentColor" stroke-width="1.6"/></svg></button></div></section>
 <section aria-label="Its numbers"><div class="bar"><button class="prev" type="button" aria-label="Previous sample">‹</button><div class="grow"><svg class="plot" viewBox="0 0 100 100" preserveAspectRatio="none" aria-hidden="true"><path class="base"/><path class="curve"/><line y1="0" y2="100"/></svg><input class="sample" type="range" min="0" aria-label="Sample"></div><button class="next" type="button" aria-label="Next sample">›</button></div>
 <p class="soft what"></p>
-<div class="facts" aria-live="polite"></div><p class="soft">Keys: ← → sample · 1 – 5 view · + − 0 zoom · arrows on a slider move it. Drag the picture to wipe; once zoomed, to pan.</p></section></div>
+<div class="facts" aria-live="polite"></div><p class="soft">Keys: ← → sample · 1 – 5 view · + − 0 zoom · shift and arrows pan · arrows on a slider move it. Drag the picture to wipe; once zoomed, to pan.</p></section></div>
 <div class="grid"></div><p class="soft note"></p></div>'''
 
 # %% ../nbs/04b_gallery.ipynb #479e60a6
@@ -310,7 +314,7 @@ function draw() {
     img.alt = `${names[st[k]]} of ${now.name}` + (map === 'pic' ? '' : `, ${views[st.view]}`)
     pane.querySelector('.tag').textContent = names[st[k]] + (map === 'pic' ? '' : `: ${views[st.view]}`)
   }
-  stage.style.cssText = `--z: ${st.zoom}; --x: ${-100*st.x}%; --y: ${-100*st.y}%; --at: ${st.at}`
+  stage.style.cssText = `max-width: calc(80vh*${now.ratio*(two ? 2 : 1)}); --z: ${st.zoom}; --x: ${-100*st.x}%; --y: ${-100*st.y}%; --at: ${st.at}`
   $('.handle').hidden = $('.at').hidden = st.view !== 'wipe'; $('.legend').hidden = map === 'pic'
   $('.at input').value = st.at
   $$('.views button').forEach(b => b.setAttribute('aria-pressed', b.value === st.view))
@@ -326,6 +330,7 @@ function zoom(z, cx = .5, cy = .5) { // keep what is at (cx, cy) of the pane whe
   z = clamp(z, 1, 12); const keep = (o, c) => clamp(o + c/st.zoom - c/z, 0, 1 - 1/z)
   st.x = keep(st.x, cx); st.y = keep(st.y, cy); st.zoom = z; draw()
 }
+function pan(dx, dy) { const go = (o, d) => clamp(o - d/st.zoom, 0, 1 - 1/st.zoom); st.x = go(st.x, dx); st.y = go(st.y, dy); draw() }
 const stage = $('.stage'), down = new Map(), pane = e => ($$('.pane').find(p => { const r = p.getBoundingClientRect(); return e.clientX >= r.left && e.clientX <= r.right }) || $('.right')).getBoundingClientRect()
 const at = e => { const r = pane(e); return [(e.clientX - r.left)/r.width, (e.clientY - r.top)/r.height] }
 const wipe = e => { const r = stage.getBoundingClientRect(); st.at = clamp(100*(e.clientX - r.left)/r.width, 0, 100); draw() }
@@ -337,7 +342,7 @@ stage.onpointermove = e => {
   const other = [...down.values()].find(o => o.pointerId !== e.pointerId), apart = p => Math.hypot(p.clientX - other.clientX, p.clientY - other.clientY)
   if (other) zoom(st.zoom*apart(e)/Math.max(apart(last), 1), ...at(e))
   else if (held === 'wipe') { if (st.view === 'wipe') wipe(e) }
-  else { const r = pane(e), go = (o, d) => clamp(o - d/st.zoom, 0, 1 - 1/st.zoom); st.x = go(st.x, (e.clientX - last.clientX)/r.width); st.y = go(st.y, (e.clientY - last.clientY)/r.height); draw() }
+  else { const r = pane(e); pan((e.clientX - last.clientX)/r.width, (e.clientY - last.clientY)/r.height) }
   down.set(e.pointerId, e)
 }
 stage.ondblclick = e => zoom(st.zoom > 1 ? 1 : 4, ...at(e))
@@ -350,8 +355,8 @@ $('.app').onkeydown = e => {
   const t = e.target
   if (e.ctrlKey || e.metaKey || e.altKey || t.matches('input[type=search], select') || t.matches('input[type=range]') && /^(Arrow|Home|End|Page)/.test(e.key)) return
   const keys = { ArrowLeft: () => step(-1), ArrowRight: () => step(1), Home: () => open(shown[0]), End: () => open(shown.at(-1)), '+': () => zoom(st.zoom*1.5), '=': () => zoom(st.zoom*1.5), '-': () => zoom(st.zoom/1.5), 0: () => zoom(1) }
-  const view = $$('.views button')[e.key - 1]
-  const act = view ? () => look(view.value) : keys[e.key]
+  const view = $$('.views button')[e.key - 1], way = e.shiftKey && { ArrowLeft: [.1, 0], ArrowRight: [-.1, 0], ArrowUp: [0, .1], ArrowDown: [0, -.1] }[e.key]
+  const act = way ? () => pan(...way) : view ? () => look(view.value) : keys[e.key]
   if (act && shown.length) { act(); e.preventDefault(); e.stopPropagation() }
 }
 for (const [k, v] of Object.entries(views)) if (k !== 'scale' || all.some(s => s.maps['this run'].scale)) $('.views').append(el('button', { type: 'button', value: k, textContent: v, onclick: () => look(k) }))
@@ -425,6 +430,7 @@ def _about(self:gallery):
     return dict(made=made, control=control, note=note, names=names, other=bool(self.other), total=self.total, top=ERROR_TOP, colours=colours,
                 probe='linear probe' if 'linear_probe' in b else 'low pass')
 
+# %% ../nbs/04b_gallery.ipynb #fa5a43a4
 @patch
 def _repr_html_(self:gallery):
     a,plain = self._about(),[]
@@ -433,10 +439,10 @@ def _repr_html_(self:gallery):
         plain.append(f'<figure style="display:inline-block;margin:4px">{img(s["target"],"target")} {img(s["maps"]["pic"],"reconstruction")}<figcaption>{escape(s["name"])}: {_db(dict(psnr=s["rows"]["this run"][0]))} dB</figcaption></figure>')
     facts = [{k:v for k,v in s.items() if k!='target'} | dict(maps={k:v for k,v in s['maps'].items() if k!='pic'}) for s in self.samples] # pictures on the plain page needn't be there twice
     body = f'<p>{escape(a["made"])}. {a["control"] or ""} Target and reconstruction, from the worst to the best; where scripts may run (in Jupyter: trust this notebook) one can play with them.</p>\n' + '\n'.join(plain)
-    script = f"(() => {{ const css = {_js(_CSS)}, app = {_js(_APP)}\nfor (const host of document.querySelectorAll('.dinoinv-gallery:not([data-on])')) {{ host.dataset.on = 1\n{_JS}}} }})()"
+    script = f"(() => {{ const css = {_quoted(_CSS)}, app = {_quoted(_APP)}\nfor (const host of document.querySelectorAll('.dinoinv-gallery:not([data-on])')) {{ host.dataset.on = 1\n{_JS}}} }})()"
     return f'<div class="dinoinv-gallery" data-lm-suppress-shortcuts="true" data-gallery="{escape(json.dumps(a | dict(samples=facts)))}">\n{body}\n</div>\n<script>{script}</script>'
 
-def _js(s): return json.dumps(s).replace('</', '<\\/') # a script ends at the first </
+def _quoted(s): return json.dumps(s).replace('</', '<\\/') # a script ends at the first </
 
 # %% ../nbs/04b_gallery.ipynb #36b50af1
 _PAGE = '''<!doctype html>
@@ -487,6 +493,7 @@ def zoomed(
     i,j = round(y*(h-n)),round(x*(w-m))
     return a[i:i+n, j:j+m].repeat(zoom, 0).repeat(zoom, 1)
 
+# %% ../nbs/04b_gallery.ipynb #68ca14ae
 def view(
     left:np.ndarray,  # (H,W,3) bytes
     right:np.ndarray, # (H,W,3) bytes
@@ -526,7 +533,7 @@ def _controls(self:browse):
     import ipywidgets as W
     maps = any((self.runs['this run']/i['name']/'scale.png').exists() for i in self.infos)
     pick = lambda k,options,**kw: W.Dropdown(options=options, description=k, layout=dict(width='17em'), **kw)
-    slide = lambda k,to,w='24em',**kw: (W.FloatSlider if to==1. else W.IntSlider)(min=0 if to==1. or not to else 1, max=to, description=k, layout=dict(width=w), **kw)
+    slide = lambda k,to,w='19em',**kw: (W.FloatSlider if to==1. else W.IntSlider)(min=0 if to==1. or not to else 1, max=to, description=k, layout=dict(width=w), **kw)
     self.group,self.sort = pick('texture', ['all',*sorted({i['group'] for i in self.infos})]),pick('sort', list(self.measures))
     self.find = W.Text(placeholder='part of a name', description='find', continuous_update=False, layout=dict(width='17em'))
     self.best = W.ToggleButtons(options=[('worst first',False),('best first',True)], style=dict(button_width='7em'))
@@ -553,6 +560,7 @@ def _order(self:browse, _=None):
     if self.sample.value: self.sample.value = 0 # which draws
     else: self._draw()
 
+# %% ../nbs/04b_gallery.ipynb #cd1bada2
 @patch
 def _draw(self:browse, _=None):
     info,how = self.shown[self.sample.value],self.how.value

@@ -87,6 +87,7 @@ def check_encoder(
     diff = [f'{k}: {want[k]} for the decoder, {made_by.get(k)} for {what}' for k in ('weights','layers','fuse','unit') if k in want and want[k] != made_by.get(k)]
     if diff: raise DinoinvError(f"the decoder was trained on features of another kind ({want.get('name')} against {made_by['name']}; {'; '.join(diff)})")
 
+# %% ../nbs/04_inference.ipynb #ef9f5251
 def pair_samples(
     pairs:str|Path,     # folder written by `prepare_pairs`
     split:str='test',   # 'train', 'val' or 'test'

@@ -98,9 +98,10 @@ def drive_gallery(page):
     changes(stage, button('flicker').click, 'flicker'); changes(stage, lambda: None, 'flicker alternates', 3)
     page.keyboard.press('3'); check(button('side by side').get_attribute('aria-pressed')=='true', 'keys choose the view')
     changes(stage, lambda: page.keyboard.press('+'), 'zoom'); button('Zoom in').click()
-    changes(stage, lambda: drag(.4, .2), 'panning')
+    changes(stage, lambda: drag(.4, .2), 'panning'); changes(stage, lambda: page.keyboard.press('Shift+ArrowDown'), 'panning by keyboard')
     moves = at('.pane img').evaluate_all('o => o.map(e => getComputedStyle(e).transform)'); check(len(moves)==2 and moves[0].split(',')[0]==moves[1].split(',')[0]!='none', 'both zoom alike')
     page.keyboard.press('0'); button('wipe').click()
+    check(at('.main').evaluate('e => [...e.children].every(o => o.scrollWidth <= o.clientWidth)'), 'something sticks out')
     if data['other']: changes(stage, lambda: at('select.l').select_option('other run'), 'the other run on the left')
 
 def gallery(site, shots):
@@ -113,11 +114,13 @@ def gallery(site, shots):
                 page = browser.new_page(viewport=dict(width=width, height=height), color_scheme=scheme)
                 errors = []; page.on('pageerror', lambda e: errors.append(str(e)))
                 page.goto(f'{url}/gallery.html')
+                scheme_of = lambda: page.locator('.dinoinv-gallery').first.evaluate('e => e.style.colorScheme')
                 try:
                     drive_gallery(page)
-                    ink = page.locator('.dinoinv-gallery').first.evaluate('e => e.style.colorScheme'); check(ink==scheme, f'{ink} gallery on a {scheme} page')
+                    check(scheme_of()==scheme, f'{scheme_of()} gallery on a {scheme} page')
                     check(page.evaluate('document.documentElement.scrollWidth <= innerWidth'), 'the page is wider than the screen')
                     check(not errors, errors)
+                    if size=='desktop': changes(scheme_of, page.locator('.quarto-color-scheme-toggle').first.click, 'the colours of the site were switched')
                 except (AssertionError, Error) as e: raise AssertionError(f'gallery, {size}, {scheme}: {e}') from e
                 finally: page.locator('.dinoinv-gallery').first.screenshot(path=shots/f'gallery-{size}-{scheme}.png')
                 page.close()
@@ -188,15 +191,15 @@ def drive_widget(page):
     slider('zoom').focus(); changes(src, lambda: page.keyboard.press('ArrowRight'), 'zoom'); slider('across').focus(); changes(src, lambda: page.keyboard.press('Home'), 'pan')
     changes(src, lambda: choose('right', 'two'), 'the other run on the right')
     changes(src, toggle('flicker').click, 'flicker'); changes(src, lambda: None, 'flicker alternates')
-    toggle('side by side').click()
+    toggle('side by side').click(); until(lambda: src()==(time.sleep(1) or src()), 'flicker should stop')
     n = out.locator('.widget-dropdown', has_text='texture').locator('option').all_inner_texts()
-    changes(src, lambda: choose('texture', n[-1]), 'filter by texture'); until(lambda: n[-1] in text(), 'the texture chosen')
+    changes(src, lambda: choose('texture', n[1]), 'filter by texture'); until(lambda: n[1] in text() and '1 of 1' in text(), 'the texture chosen')
 
 def lab(shots):
     with tempfile.TemporaryDirectory() as tmp:
         root = Path(tmp)
         for k,b in dict(one=1, two=2).items(): fake_results(root/k, b)
-        nbformat.write(notebook("from dinoinv.gallery import browse, gallery\nbrowse('one', 'two')", "gallery('one', 'two')"), root/'live.ipynb')
+        nbformat.write(notebook("from dinoinv.gallery import browse, gallery\nbrowse('one', 'two')", "display(gallery('one', 'two'), gallery('one'))"), root/'live.ipynb')
         from dinoinv.gallery import gallery as make
         sent = notebook("gallery('one')") # as if by somebody else: not trusted here
         sent.cells[0].outputs = [nbformat.v4.new_output('execute_result', {'text/html':make(root/'one')._repr_html_(), 'text/plain':'gallery'}, execution_count=1)]
@@ -210,12 +213,13 @@ def lab(shots):
                 for _ in range(2): page.keyboard.press('Shift+Enter')
                 drive_widget(page)
                 page.screenshot(path=shots/'lab-browse.png'); print('JupyterLab: the widget does what its controls say')
-                page.locator('.dinoinv-gallery .stage').wait_for(timeout=30_000)
+                page.locator('.dinoinv-gallery .stage').first.wait_for(timeout=30_000)
                 page.keyboard.press('Control+s'); until(lambda: 'dinoinv-gallery' in (root/'live.ipynb').read_text(), 'the notebook was not saved')
                 page.goto(url('live.ipynb')); host = page.locator('.dinoinv-gallery').first; host.locator('.stage').wait_for(timeout=60_000)
                 title = lambda: host.locator('.facts h3').inner_text()
                 host.locator('.thumb').nth(1).click(); changes(title, lambda: page.keyboard.press('ArrowRight'), 'arrow key in a saved gallery')
                 check(page.locator('.jp-Notebook .jp-mod-active .dinoinv-gallery').count(), 'the arrow key should stay in the gallery')
+                check(page.locator('.dinoinv-gallery').nth(1).locator('.facts h3').inner_text()!=title(), 'two galleries on a page should not move together')
                 page.screenshot(path=shots/'lab-gallery.png'); print('JupyterLab: a saved gallery works')
                 page.goto(url('sent.ipynb')); fig = page.locator('.jp-OutputArea-output figure img').first; fig.wait_for(timeout=60_000)
                 check(fig.evaluate('e => e.decode().then(() => e.naturalWidth)')>50, 'no picture without trust')
