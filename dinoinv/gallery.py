@@ -148,7 +148,7 @@ button, select, input[type=range] { cursor: pointer; }
 button[aria-pressed=true] { background: var(--hot); border-color: var(--hot); color: light-dark(#fff, #1c1e21); }
 input[type=range] { accent-color: var(--hot); width: 100%; margin: 0; min-height: 24px; }
 :focus-visible { outline: 3px solid light-dark(#2a6fdb, #8ab8ff); outline-offset: 2px; }
-[hidden] { display: none !important; }
+[hidden] { display: none !important; } .app:focus { outline: none; }
 .bar { display: flex; flex-wrap: wrap; gap: 8px 12px; align-items: center; margin: 8px 0; }
 .bar label { display: flex; gap: 6px; align-items: center; color: var(--soft); }
 .bar label > * { color: var(--ink); }
@@ -160,7 +160,7 @@ p { margin: 6px 0; } .soft { color: var(--soft); font-size: 12.5px; } .control {
 # %% ../nbs/04b_gallery.ipynb #83cd2d5d
 _CSS += r'''
 .main { display: grid; grid-template-columns: minmax(0, 560px) minmax(260px, 1fr); gap: 24px; }
-.main:has(.stage.two) { grid-template-columns: minmax(0, 2fr) minmax(260px, 1fr); }
+.app:not(.small) .main:has(.stage.two) { grid-template-columns: minmax(0, 2fr) minmax(260px, 1fr); }
 .stage { position: relative; display: grid; gap: 6px; border-radius: 6px; overflow: hidden; touch-action: pan-y; user-select: none; cursor: ew-resize; }
 .stage.two { grid-template-columns: 1fr 1fr; }
 .stage.zoomed { cursor: grab; touch-action: none; }
@@ -199,7 +199,7 @@ th:first-child { text-align: left; padding-left: 0; white-space: normal; } thead
 '''
 
 # %% ../nbs/04b_gallery.ipynb #ada92425
-_APP = '''<div class="app" role="region" aria-label="Reconstructions">
+_APP = '''<div class="app" role="region" aria-label="Reconstructions" tabindex="-1">
 <p class="soft made"></p>
 <div class="bar"><label>Sort <select class="sort"></select></label><button class="turn" type="button"></button>
 <label>Texture <select class="group"><option value="">all</option></select></label><label>Find <input class="find" type="search" placeholder="name"></label><output class="count" aria-live="polite"></output></div>
@@ -270,7 +270,7 @@ function curve() {
   $('.what').textContent = `${(value === measures.psnr[1] ? 'PSNR' : measures[st.sort][0])} in this order` + (psnr ? `; dashed: the ${data.probe} on the same sample` : '')
 }
 const scrub = e => { if (e.buttons) { const r = $('.plot').getBoundingClientRect(); open(shown[Math.max(0, Math.min(shown.length - 1, Math.round((e.clientX - r.left)/r.width*(shown.length - 1))))]) } }
-$('.plot').onpointerdown = e => { e.preventDefault(); $('.plot').setPointerCapture(e.pointerId); scrub(e) }
+$('.plot').onpointerdown = e => { e.preventDefault(); $('.sample').focus({ preventScroll: true }); $('.plot').setPointerCapture(e.pointerId); scrub(e) }
 $('.plot').onpointermove = scrub
 $('.sample').oninput = e => open(shown[+e.target.value])
 $('.prev').onclick = () => step(-1); $('.next').onclick = () => step(1)
