@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 from fastcore.basics import patch
 from fastcore.script import Param
-from .core import DinoinvError, atomic_path, command, load_json, save_json
+from .core import DinoinvError, atomic_path, command, load_json
 from .dataset import prepare_pairs, save_textures
 from .features import load_encoder
 from .inference import ERROR_TOP, evaluate, score_table

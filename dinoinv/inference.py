@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 import numpy as np, torch
 from PIL import Image
-from .core import DinoinvError, command, load_json, progress, save_json, versions
+from .core import DinoinvError, command, progress, save_json, versions
 from .dataset import SPLITS, find_textures, load_meta, load_pair, open_photo, patch_boxes
 from .decoder import Decoder, quiet_load
 from .features import DEFAULT, Encoder, best_device, load_encoder, to_tensor
