@@ -24,6 +24,7 @@ base = cfg.doc_host + cfg.doc_baseurl + '/'
 
 WIDGET = 'application/vnd.jupyter.widget-view+json'
 NOTE = '<p class="widget-note">An interactive widget: run this notebook to use it.</p>'
+GALLERY = '<div class="dinoinv-gallery"' # needs its script, so it is for pages alone
 _bar = re.compile(r'.*\d+%\|.*\n?')
 
 def options(cell):
@@ -93,7 +94,7 @@ def readme():
         alts[i] = o.get('fig-alt', '')
         if not o.get('include', True): o = dict(echo=False, output=False)
         if not o.get('echo', True) or not c.source.strip(): c.metadata.tags = ['no-input']
-        if o.get('output') is False: c.outputs = []
+        c.outputs = [] if o.get('output') is False else [x for x in c.outputs if GALLERY not in str(x.get('data', {}).get('text/html'))]
     exp = MarkdownExporter(config=dict(
         ExtractOutputPreprocessor=dict(enabled=True, output_filename_template=f'{nbs.name}/images/readme-{{cell_index}}-{{index}}{{extension}}'),
         TagRemovePreprocessor=dict(enabled=True, remove_input_tags={'no-input'})))
@@ -143,6 +144,7 @@ def do_site(out):
     site = NbdevSite(load_project(proc))
     site.out = Path(out).resolve()
     site.build()
+    for p in site.out.glob('*.llms.md'): p.write_text(re.sub(rf'{GALLERY}.*?</script>', 'An interactive gallery of reconstructions: open the page.', p.read_text(), flags=re.S))
     return [w for w in site.warnings if 'output-file' not in w]
 
 # ---- checks ----
