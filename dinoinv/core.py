@@ -65,7 +65,6 @@ class _Help(HelpFormatter):
 
 def _add(parser, name, type, default, doc):
     "Add the parameter `name` of a function to `parser`"
-    if hasattr(type, 'nargs'): doc,type = type.help, Annotated[type.type, dict(nargs=type.nargs)] # fastcore's old `Param`
     extra = type.__metadata__[0] if get_origin(type) is Annotated else {}
     if get_args(type): type = get_args(type)[0] # `int|None` is read as int
     if not any(default is o for o in (inspect.Parameter.empty, None, False)): doc += f' (default: {default})'

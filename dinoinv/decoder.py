@@ -14,7 +14,6 @@ from itertools import chain
 from pathlib import Path
 import torch, torch.nn as nn, torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin
-from torchmetrics.functional.image import peak_signal_noise_ratio
 from fastcore.basics import patch
 from .core import DinoinvError
 
@@ -24,6 +23,7 @@ def psnr(
     target:torch.Tensor, # (B,3,H,W), in [0,1]
 )->torch.Tensor: # (B,), dB
     "Peak signal-to-noise ratio of each picture, for pixels in [0,1], the prediction clipped to that range"
+    from torchmetrics.functional.image import peak_signal_noise_ratio # slow to import
     return peak_signal_noise_ratio(pred.float().clamp(0,1), target, data_range=1., reduction='none', dim=(1,2,3)).reshape(-1)
 
 # %% ../nbs/02_decoder.ipynb #8f2d08cf

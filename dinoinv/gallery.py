@@ -13,10 +13,10 @@ from functools import lru_cache
 from html import escape
 from io import BytesIO
 from pathlib import Path
+from typing import Annotated
 import numpy as np
 from PIL import Image
 from fastcore.basics import patch
-from fastcore.script import Param
 from .core import DinoinvError, atomic_path, command, load_json
 from .dataset import prepare_pairs, save_textures
 from .features import load_encoder
@@ -467,7 +467,7 @@ def save(self:gallery,
 @command
 def dinoinv_gallery(
     results:str,             # folder written by dinoinv_infer
-    out:Param('page to write', str, opt=False, nargs='?')='gallery.html',
+    out:Annotated[str, dict(nargs='?')]='gallery.html', # page to write
     other:str=None,          # results of a second run on the same samples, to compare
     n:int=100,               # samples at most, in even steps from worst to best PSNR
     side:int=256,            # px: pictures are made smaller than this on their longer side

@@ -12,9 +12,9 @@ from collections import defaultdict
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Annotated
 import numpy as np, torch, torch.nn.functional as F
 from fastcore.basics import patch
-from fastcore.script import Param
 from .core import DinoinvError, atomic_path, command, load_json, progress, save_json, versions
 from .dataset import SPLITS, PairsDataset, find_textures, load_meta, open_photo, parse_layers, prepare_pairs, save_textures, split_groups
 from .decoder import LinearProbe
@@ -651,7 +651,7 @@ def run(self:Study,
 @command
 def dinoinv_study(
     source:str,            # folder of photos, one subfolder a family; or, alone, OUT: then textures are made
-    out:Param('folder for report.html, report.json, figures and everything they were made from', str, opt=False, nargs='?')=None,
+    out:Annotated[str, dict(nargs='?')]=None, # folder for report.html, report.json, figures and everything they were made from
     encoder:str=DEFAULT,   # hub id of a DINOv2 model, a folder written with save_pretrained, 'untrained' or 'auto'
     layers:str=None,       # hidden states that decoders read, such as 2,5,8,11; default: the final output
     fuse:str='concat',     # how to join several layers: concat or mean

@@ -20,7 +20,6 @@ from accelerate.utils import gather_object
 from fastcore.basics import patch
 from matplotlib.figure import Figure
 from torch.utils.data import DataLoader
-from torchmetrics.functional.image import structural_similarity_index_measure
 from .core import DinoinvError, atomic_path, command, load_json, progress, save_json, versions
 from .dataset import Batches, PairsDataset, cut
 from .decoder import Decoder, LinearProbe, low_pass, psnr, quiet_load
@@ -35,6 +34,7 @@ def image_metrics(
     target:torch.Tensor, # (B,3,H,W), in [0,1]
 )->list[dict[str,float]]: # one of `mae`, `mse`, `psnr` (dB), `ssim` for each picture
     "The scores of each picture in a batch; SSIM as in [Wang et al. 2004](https://doi.org/10.1109/TIP.2003.819861)"
+    from torchmetrics.functional.image import structural_similarity_index_measure # slow to import
     pred = pred.float().clamp(0,1)
     err = (pred-target).flatten(1)
     ssim = structural_similarity_index_measure(pred, target, data_range=1., reduction='none').reshape(-1)
@@ -131,7 +131,8 @@ def baseline_preds(
     "What each baseline makes of a batch"
     t = b['target']
     mean = {'mean_colour':p.mean_colour.view(1,3,1,1).expand_as(t) for p in probes.values()}
-    return mean | dict(low_pass=low_pass(t)) | {k: predict(p, b) for k,p in probes.items()}
+    unit = next((p.unit for p in probes.values()), 14)
+    return mean | dict(low_pass=low_pass(t, unit)) | {k: predict(p, b) for k,p in probes.items()}
 
 def score_baselines(
     probes:dict[str,LinearProbe], # fitted on the training pairs
