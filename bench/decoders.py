@@ -56,6 +56,23 @@ class Progressive(nn.Module):
         self.unit = unit
     def forward(self, x): return F.pixel_unshuffle(F.pixel_shuffle(self.last(self.up(x)), self.unit//2), self.unit)
 
+class Refiner(nn.Module):
+    "A few 3×3 convolutions on the decoded picture, at half its resolution, added to it: they see what the token grid cuts apart"
+    def __init__(self, width=32, depth=3):
+        super().__init__()
+        dims = [12] + [width]*depth
+        layers = [o for a,b in zip(dims, dims[1:]) for o in (nn.Conv2d(a, b, 3, padding=1), nn.GELU())]
+        self.net = nn.Sequential(nn.PixelUnshuffle(2), *layers, nn.Conv2d(width, 12, 3, padding=1), nn.PixelShuffle(2))
+        nn.init.zeros_(self.net[-2].weight); nn.init.zeros_(self.net[-2].bias)
+    def forward(self, x): return x + self.net(x)
+
+def refined(*a, **kw):
+    "The default decoder with a `Refiner` behind it"
+    def make(**k):
+        d = Decoder(**k, **kw); d.upsample = nn.Sequential(d.upsample, Refiner(*a))
+        return d
+    return make
+
 def trunk(block, n, **kw):
     "The default decoder with other blocks"
     def make(**k):
@@ -93,6 +110,7 @@ VARIANTS = {
     'ConvNeXt':          (trunk(ConvNeXtBlock, 6), S, {}),
     'attention':         (trunk(AttentionBlock, 6), S, {}),
     'progressive head':  (progressive, S, {}),
+    'refiner':          (refined(), S, {}),
     'EMA':               (D, S, dict(ema=.998)),
     'Charbonnier':       (D, S, dict(loss=charbonnier)),
     'L1 + 0.1 SSIM':     (D, S, dict(loss=l1_ssim)),

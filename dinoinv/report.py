@@ -137,7 +137,7 @@ td,th{padding:.3em .9em .3em 0;vertical-align:top} td{border-bottom:1px solid va
 # %% ../nbs/05b_report.ipynb #34caf028
 def page(
     title:str,     # of the window
-    parts:list,    # Markdown, `Table`s and `Fig`s, in order
+    parts:list,    # Markdown, `Table`s, `Fig`s and what else can show itself as HTML, in order
     figures:str|Path='.', # folder of the figures
 )->str:
     "A report as one HTML file that loads nothing; raises `DinoinvError` if a figure is missing"
@@ -146,7 +146,7 @@ def page(
     n = {Fig:0, Table:0}; body = []
     for p in parts:
         if type(p) in n: n[type(p)] += 1
-        body.append(markdown(p) if isinstance(p, str) else _fig(p, n[Fig], figures) if isinstance(p, Fig) else _table(p, n[Table]))
+        body.append(markdown(p) if isinstance(p, str) else _fig(p, n[Fig], figures) if isinstance(p, Fig) else _table(p, n[Table]) if isinstance(p, Table) else p._repr_html_())
     return (f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>{escape(title)}</title><meta name='viewport' content='width=device-width'>"
             f"<style>{STYLE}</style></head>\n<body>" + '\n'.join(body) + '</body></html>\n')
 
@@ -425,6 +425,11 @@ def _again(r):
 
 def tell(
     r:dict, # what `Study.results` returns, or `report.json`
+    pictures=None, # a gallery of test pictures, for the end of section 3
 )->list: # parts for `page`
     "The report, part by part"
-    return [p for section in (_head, _tell_depth, _tell_frequencies, _tell_textures, _tell_sizes, _tell_inversion, _again) for p in section(r)]
+    parts = [p for section in (_head, _tell_depth, _tell_frequencies, _tell_textures, _tell_sizes, _tell_inversion, _again) for p in section(r)]
+    at = [getattr(p, 'name', '') for p in parts].index('maps') + 1
+    return parts[:at] + (['The same pictures to play with:', pictures] if pictures else []) + parts[at:]
+
+

@@ -14,13 +14,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated
 import numpy as np, torch, torch.nn.functional as F
+from PIL import Image
 from fastcore.basics import patch
 from .core import DinoinvError, atomic_path, command, load_json, progress, save_json, versions
-from .dataset import SPLITS, PairsDataset, find_textures, load_meta, open_photo, parse_layers, prepare_pairs, save_textures, split_groups
-from .decoder import LinearProbe
+from .dataset import SPLITS, PairsDataset, find_textures, load_meta, load_pair, open_photo, parse_layers, prepare_pairs, save_textures, split_groups
+from .decoder import LinearProbe, quiet_load
 from .features import DEFAULT, Encoder, load_encoder, to_tensor
-from .inference import bootstrap_ci, load_decoder, photo_samples, reconstruct
-from .measures import bands, calibration_of, error_map, fit_calibrated, paired, patch_psnr, ring_ratios, ring_sums, rings, score_row
+from .gallery import gallery, load_results
+from .inference import ERROR_TOP, bootstrap_ci, evaluate, load_decoder, photo_samples, reconstruct
+from .measures import ErrorScale, bands, calibration_of, error_map, fit_calibrated, paired, patch_psnr, ring_ratios, ring_sums, rings, score_row
 from .report import MATTERS, UNMOVED, findings, look, page, picture_grid, plot_calibration, plot_consistency, plot_depth, plot_frequencies, plot_maps, plot_sizes, plot_textures, tell
 from .train import PRESETS, TrainConfig, baseline_preds, fit_probes, image_metrics, load_batches, load_probes, predict, score_baselines, train_decoder, validate
 
@@ -637,14 +639,30 @@ def draw(self:Study, r:dict):
 
 # %% ../nbs/05_study.ipynb #7e9f2d6e
 @patch
+def pictures(self:Study)->gallery: # of some of them, for the report; `gallery.html` has more
+    "The test pictures of the first seed's decoder in `results/`, each with its decodability map, and on a page of their own"
+    out = self.out/'results'
+    def make():
+        evaluate(self.trained(self.config(self.cfg.decoders[-1], self.seeds[0])), self.pairs, out, device=self.enc.device)
+        head = quiet_load(ErrorScale, self.out/'error_scale').requires_grad_(False)
+        for i in load_results(out):
+            e = error_map(head, load_pair(self.pairs/'test'/i['name'])[0])/ERROR_TOP
+            with atomic_path(out/i['name']/'scale.png') as p: Image.fromarray((255*e.clip(0, 1)).round().astype(np.uint8)).save(p)
+    if not (out/'summary.json').exists(): (self.out/'stages/6-pictures.json').unlink(missing_ok=True)
+    self.stage('6-pictures', make, **self._main())
+    gallery(out).save(self.out/'gallery.html')
+    return gallery(out, n=36)
+
+# %% ../nbs/05_study.ipynb #97637ebb
+@patch
 def run(self:Study,
     other:str|Path|None=None, # photos of another kind to test on
 )->dict: # what `report.json` holds
     "All stages that are missing, then figures and report"
-    r = self.results(other)
+    r,show = self.results(other),self.pictures()
     r['findings'] = [f.replace('**', '') for f in findings(r)]
     self.draw(r); save_json(self.out/'report.json', r)
-    with atomic_path(self.out/'report.html') as p: p.write_text(page(f"Study of {self.name}", tell(r), self.out/'figures'), encoding='utf-8')
+    with atomic_path(self.out/'report.html') as p: p.write_text(page(f"Study of {self.name}", tell(r, show), self.out/'figures'), encoding='utf-8')
     return r
 
 # %% ../nbs/05_study.ipynb #b40c4bd5
@@ -671,5 +689,5 @@ def dinoinv_study(
     photos,out = (source,out) if out else (None,source)
     cfg = StudyConfig(encoder, parse_layers(layers), fuse, tuple(decoders.split(',')), minutes, seeds, patch, textures, group_by, depths=parse_layers(depths), trained_at=parse_layers(trained_at), seed=seed)
     r = Study(out, cfg, photos).run(other)
-    print('\n' + '\n'.join(f'* {f}' for f in r['findings']) + f'\n\nLook at {out}/report.html; numbers in {out}/report.json, pictures in {out}/figures')
+    print('\n' + '\n'.join(f'* {f}' for f in r['findings']) + f'\n\nLook at {out}/report.html, and play with {out}/gallery.html; numbers in {out}/report.json, pictures in {out}/figures')
     if r['encoder']['name'] == 'untrained': print('These features come from random weights: the control, not DINOv2.')
