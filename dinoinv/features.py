@@ -60,9 +60,12 @@ def sliced_attention(
     query:torch.Tensor,    # (B,heads,N,d)
     key:torch.Tensor,      # (B,heads,N,d)
     value:torch.Tensor,    # (B,heads,N,d)
-    *args, scaling:float=1., **kwargs,
+    attention_mask:None=None, # must be None
+    scaling:float=1.,      # of the scores
+    **kwargs,
 )->tuple: # (B,N,heads,d), None
     "Softmax attention without mask or dropout, so many heads at a time that their scores stay in a processor's cache"
+    if attention_mask is not None: raise DinoinvError('this encoder masks tokens, which the fast attention does not: load it with amp=False')
     b,h,n,d = query.shape
     q,k,v = (o.reshape(b*h, n, d) for o in (query*scaling, key, value))
     step = max(1, 2**22//n**2)
@@ -105,7 +108,7 @@ class Encoder:
     def _to_half(self):
         for m in self.model.modules():
             if isinstance(m, (nn.Linear, nn.Conv2d)): m.to(self.dtype)
-        self.model.set_attn_implementation(attention_for(self.device))
+        if hasattr(self.model, 'set_attn_implementation'): self.model.set_attn_implementation(attention_for(self.device))
 
     def __repr__(self): return f'Encoder({self.name}, weights {self.weights}, {self.dim} channels, {self.device}, {self.dtype or torch.float32})'
 
