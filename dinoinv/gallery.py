@@ -159,8 +159,8 @@ p { margin: 6px 0; } .soft { color: var(--soft); font-size: 12.5px; } .control {
 
 # %% ../nbs/04b_gallery.ipynb #83cd2d5d
 _CSS += r'''
-.main { display: grid; grid-template-columns: minmax(0, 560px) minmax(260px, 1fr); gap: 24px; }
-.app:not(.small) .main:has(.stage.two) { grid-template-columns: minmax(0, 2fr) minmax(260px, 1fr); }
+.main { display: grid; grid-template-columns: minmax(0, 560px) minmax(300px, 1fr); gap: 24px; }
+.app:not(.small) .main:has(.stage.two) { grid-template-columns: minmax(0, 2fr) minmax(300px, 1fr); }
 .stage { position: relative; display: grid; gap: 6px; border-radius: 6px; overflow: hidden; touch-action: pan-y; user-select: none; cursor: ew-resize; }
 .stage.two { grid-template-columns: 1fr 1fr; }
 .stage.zoomed { cursor: grab; touch-action: none; }
@@ -608,7 +608,7 @@ def _repr_mimebundle_(self:browse, **kwargs):
 # %% ../nbs/04b_gallery.ipynb #d9c10a88
 @command
 def dinoinv_demo(
-    out:str='dinoinv_demo',  # folder for everything; a demo that was interrupted is taken up again
+    out:Annotated[str, dict(nargs='?')]='dinoinv_demo', # folder for everything; a demo that was interrupted is taken up again
     encoder:str='auto',      # 'auto': facebook/dinov2-small if it can be had, else 'untrained'; or any name dinoinv_prepare takes
     n:int=96,                # textures to make
     epochs:int=12,           # of training
