@@ -66,22 +66,21 @@ class Refiner(nn.Module):
         nn.init.zeros_(self.net[-2].weight); nn.init.zeros_(self.net[-2].bias)
     def forward(self, x): return x + self.net(x)
 
-def refined(*a, **kw):
+def refined(**k):
     "The default decoder with a `Refiner` behind it"
-    def make(**k):
-        d = Decoder(**k, **kw); d.upsample = nn.Sequential(d.upsample, Refiner(*a))
-        return d
-    return make
+    d = Decoder(**k); d.upsample = nn.Sequential(d.upsample, Refiner())
+    return d
 
-def trunk(block, n, **kw):
+def trunk(block, n):
     "The default decoder with other blocks"
     def make(**k):
-        d = Decoder(**k, **kw)
+        d = Decoder(**k)
         d.blocks = nn.Sequential(*[block(d.stem[0].out_channels) for _ in range(n)])
         return d
     return make
 
 def progressive(**k):
+    "The default decoder with a `Progressive` head"
     d = Decoder(**k); d.out = Progressive(d.stem[0].out_channels, d.unit)
     return d
 
@@ -94,13 +93,13 @@ def mse(p, t): return 10*F.mse_loss(p, t)
 
 # ---- the variants: name → (decoder, settings), and what starts them ----
 
-D,S = partial(Decoder),TrainConfig()
+S = TrainConfig()
 VARIANTS = {
     'method':            (partial(Decoder, head='bilinear'), PRESETS['method'], {}),
     'subpixel':          (partial(Decoder, shortcut=False), S, {}),
     'linear start':      (partial(Decoder, products=0, gates=0), S, dict(start='linear_probe')),
     'quadratic start':   (partial(Decoder, gates=0), S, {}),
-    'default':           (D, S, {}),
+    'default':           (Decoder, S, {}),
     'no trunk':          (partial(Decoder, blocks=0), S, {}),
     '6 gates':           (partial(Decoder, gates=6), S, {}),
     '5 blocks':          (partial(Decoder, blocks=5), S, {}),
@@ -110,11 +109,11 @@ VARIANTS = {
     'ConvNeXt':          (trunk(ConvNeXtBlock, 6), S, {}),
     'attention':         (trunk(AttentionBlock, 6), S, {}),
     'progressive head':  (progressive, S, {}),
-    'refiner':          (refined(), S, {}),
-    'EMA':               (D, S, dict(ema=.998)),
-    'Charbonnier':       (D, S, dict(loss=charbonnier)),
-    'L1 + 0.1 SSIM':     (D, S, dict(loss=l1_ssim)),
-    'MSE':               (D, S, dict(loss=mse)),
+    'refiner':           (refined, S, {}),
+    'EMA':               (Decoder, S, dict(ema=.998)),
+    'Charbonnier':       (Decoder, S, dict(loss=charbonnier)),
+    'L1 + 0.1 SSIM':     (Decoder, S, dict(loss=l1_ssim)),
+    'MSE':               (Decoder, S, dict(loss=mse)),
 }
 
 def train(model, ds, cfg, epochs, loss=l1, ema=None):
@@ -150,14 +149,13 @@ def table(out, photos, encoder, epochs):
     done = [load_json(p) for p in sorted(out.glob('*.json'))]
     by = {}
     for r in done: by.setdefault(r['variant'], []).append(r)
-    base = np.array(by['default'][0]['psnrs']) if 'default' in by else None
     print('| variant | parameters | MACs a token | CPU s an epoch | val PSNR | test PSNR dB | SSIM | against the default (95 %), dB | seeds |\n|---|---|---|---|---|---|---|---|---|')
     for k in [*(k for k in by if k not in VARIANTS), *(k for k in VARIANTS if k in by)]:
         rs = by[k]; m = lambda f: np.mean([f(r) for r in rs]); ps = np.mean([r['psnrs'] for r in rs], 0)
-        ref = np.mean([r['psnrs'] for r in by['default'] if r.get('seed') in {q.get('seed', 0) for q in rs}], 0) if base is not None else None
+        ref = np.mean([r['psnrs'] for r in by['default'] if r.get('seed') in {q.get('seed', 0) for q in rs}], 0) if 'default' in by else None
         diff = '' if ref is None or k == 'default' else f"{(ps-ref).mean():+.2f} ({', '.join(f'{v:+.2f}' for v in bootstrap_ci((ps-ref).tolist(), photos))})"
         sd = f" ± {np.std([r['test']['psnr'] for r in rs], ddof=1):.2f}" if len(rs) > 1 else ''
-        cost = f"{rs[0]['parameters']/1e6:.2f} M | {rs[0]['macs']/196e6:.2f} M | {m(lambda r: r['cpu_s_epoch']):.1f}" if 'macs' in rs[0] else '| | '.strip()
+        cost = f"{rs[0]['parameters']/1e6:.2f} M | {rs[0]['macs']/196e6:.2f} M | {m(lambda r: r['cpu_s_epoch']):.1f}" if 'macs' in rs[0] else '| |'
         print(f"| {k.replace('_',' ')} | {cost} | {m(lambda r: r['val']['psnr']):.2f} | {m(lambda r: r['test']['psnr']):.2f}{sd} | {m(lambda r: r['test']['ssim']):.3f} | {diff} | {len(rs) if 'seed' in rs[0] else '–'} |")
     print(f"\n{epochs} epochs; test: {len(photos)} patches of {len(set(photos))} photos · encoder: {encoder['name']} (weights {encoder['weights']}), layers {encoder['layers'] or 'final'}")
 

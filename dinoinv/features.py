@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DEFAULT', 'to_tensor', 'crop_to_patch', 'best_device', 'amp_dtype', 'sliced_attention', 'attention_for', 'Encoder',
-           'weights_hash', 'check_layers', 'load_encoder', 'pca_rgb']
+           'weights_hash', 'check_layers', 'within_reach', 'load_encoder', 'pca_rgb']
 
 # %% ../nbs/00_features.ipynb #ff7909dd
 import hashlib, urllib.error, urllib.request
@@ -185,6 +185,13 @@ def _reachable(name, timeout=4):
     except urllib.error.HTTPError: return True # it answered: let the hub client say what is wrong
     except OSError: return False
 
+def within_reach(
+    name:str,               # folder or hub id
+    revision:str|None=None, # hub branch, tag or commit
+)->bool:
+    "Whether `name` is a folder here, or in the hub cache, or the hub answers for it: what isn't would be tried for half a minute"
+    return Path(name).is_dir() or _cached(name, revision) or _reachable(name)
+
 # %% ../nbs/00_features.ipynb #51963bca
 DEFAULT = 'facebook/dinov2-small'
 
@@ -201,19 +208,18 @@ def load_encoder(
     amp:bool=True,          # half precision, where it is native
 )->Encoder:
     "A frozen DINOv2 encoder ready to use; raises `DinoinvError` when its weights can't be had or are not DINOv2's"
-    local = Path(name).is_dir()
     if name == 'auto':
-        name = DEFAULT if _cached(DEFAULT, revision) or _reachable(DEFAULT) else 'untrained'
+        name = DEFAULT if within_reach(DEFAULT, revision) else 'untrained'
         if name == 'untrained': notice(f'{DEFAULT} is not cached and the hub is out of reach: using the untrained control. Its pictures say nothing about DINOv2.')
     if name == 'untrained': return Encoder(_untrained(), name, device=device, amp=amp)
-    model = _pretrained(name, revision, local)
-    return Encoder(model, name, None if local else getattr(model.config, '_commit_hash', revision), device, amp)
+    model = _pretrained(name, revision)
+    return Encoder(model, name, None if Path(name).is_dir() else getattr(model.config, '_commit_hash', revision), device, amp)
 
 # %% ../nbs/00_features.ipynb #44b00391
-def _pretrained(name, revision, local):
+def _pretrained(name, revision):
     from transformers import AutoConfig, AutoModel
     remedy = "Use a local folder written with save_pretrained, or 'untrained' for the control with random weights"
-    if not local and not _cached(name, revision) and not _reachable(name):
+    if not within_reach(name, revision):
         raise DinoinvError(f'{name!r} is neither a folder here, nor in the hub cache, nor could the HuggingFace hub be reached. {remedy}.')
     try:
         cfg = AutoConfig.from_pretrained(name, revision=revision)

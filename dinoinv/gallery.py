@@ -59,6 +59,8 @@ def _evenly(infos, n):
     infos = sorted(infos, key=lambda i: (_psnr(i), i['name']))
     return [infos[round(k)] for k in np.linspace(0, len(infos)-1, min(n, len(infos)))]
 
+def _ranks(infos): return {i['name']:k+1 for k,i in enumerate(sorted(infos, key=_psnr, reverse=True))} # by PSNR, the best is first
+
 def _made_by(e): return f"encoder: {e['name']} (weights {e['weights']}), layers: {e['layers'] or 'final'}"
 
 # %% ../nbs/04b_gallery.ipynb #72df56ae
@@ -406,7 +408,7 @@ class gallery:
         if n < 1 or side < 16: raise DinoinvError(f'a gallery of {n} pictures of {side} px: take at least 1 and 16')
         self.folder,self.other,self.side,self.quality = Path(folder),Path(other) if other else None,side,quality
         infos,self.others = _matched(folder, other)
-        ranks = {i['name']:k+1 for k,i in enumerate(sorted(infos, key=_psnr, reverse=True))}
+        ranks = _ranks(infos)
         self.infos,self.total = _evenly(infos, n),len(infos)
         self.samples = [self._sample(i, ranks[i['name']]) for i in self.infos]
 
@@ -517,7 +519,7 @@ class browse:
     ):
         self.infos,self.others = _matched(folder, other)
         self.names,self.runs = _run_names(folder, other),{'this run':Path(folder)} | ({'other run':Path(other)} if other else {})
-        self.ranks = {i['name']:k+1 for k,i in enumerate(sorted(self.infos, key=_psnr, reverse=True))}
+        self.ranks = _ranks(self.infos)
         self.measures = dict(PSNR=_psnr, SSIM=lambda i: i['scores']['ssim'], MAE=lambda i: -i['scores']['mae'], name=None) | {'gain over the probe':gain}
         if other: self.measures['gain over the other run'] = lambda i: _psnr(i)-_psnr(self.others[i['name']])
         self._controls()

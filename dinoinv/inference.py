@@ -17,7 +17,7 @@ from PIL import Image
 from .core import DinoinvError, command, progress, save_json, versions
 from .dataset import SPLITS, find_textures, load_meta, load_pair, open_photo, patch_boxes
 from .decoder import Decoder, quiet_load
-from .features import DEFAULT, Encoder, _cached, _reachable, best_device, load_encoder, to_tensor
+from .features import DEFAULT, Encoder, best_device, load_encoder, to_tensor, within_reach
 from .train import average, baseline_preds, image_metrics, load_probes
 
 # %% ../nbs/04_inference.ipynb #b8a48fa1
@@ -232,7 +232,7 @@ def load_decoder(
     if path.is_dir() and not (path/'config.json').exists() or path.is_dir() and (path/'best').is_dir():
         raise DinoinvError(f'{path} holds no decoder' + (f': did you mean {path}/best?' if (path/'best').is_dir() else ''))
     try:
-        if not path.is_dir() and not _cached(decoder, None) and not _reachable(decoder): raise OSError('out of reach')
+        if not within_reach(decoder): raise OSError('out of reach')
         dec = quiet_load(Decoder, decoder)
     except Exception as e: raise DinoinvError(f'no decoder at {decoder}: it is neither a folder such as RUN/best, nor could it be had from the HuggingFace hub ({str(e).splitlines()[0]})') from e
     return dec.to(device),load_probes(path, device)

@@ -85,12 +85,16 @@ def ring_ratios(
     n:int=1000,       # draws
 )->dict: # coherence and unexplained power of each ring, with 95 % intervals over photos
     "What `ring_sums` of many patches say together"
+    s = _resampled(sums, photos, n)
+    vals = dict(coherence=s[...,0]/np.sqrt(np.maximum(s[...,1]*s[...,2], 1e-20)), unexplained=s[...,3]/np.maximum(s[...,1], 1e-20))
+    return {q: dict(value=v[0].tolist(), ci95=np.percentile(v[1:], [2.5,97.5], 0).tolist()) for q,v in vals.items()}
+
+def _resampled(sums, photos, n=1000):
+    "`sums` (patches, …) added up over all photos, then over `n` draws of as many photos"
     ids = sorted(set(photos)); k = len(ids)
     by = np.stack([sums[[p == i for p in photos]].sum(0) for i in ids])
     w = np.concatenate([np.ones((1,k)), np.random.default_rng(0).multinomial(k, np.ones(k)/k, n)])
-    s = np.einsum('nk,krc->nrc', w, by)
-    vals = dict(coherence=s[...,0]/np.sqrt(np.maximum(s[...,1]*s[...,2], 1e-20)), unexplained=s[...,3]/np.maximum(s[...,1], 1e-20))
-    return {q: dict(value=v[0].tolist(), ci95=np.percentile(v[1:], [2.5,97.5], 0).tolist()) for q,v in vals.items()}
+    return np.tensordot(w, by, 1)
 
 # %% ../nbs/05a_measures.ipynb #5ebb3cb5
 class ErrorScale(nn.Module, PyTorchModelHubMixin):
@@ -187,7 +191,5 @@ def calibration_of(
 # %% ../nbs/05a_measures.ipynb #0a3ea4ac
 def _ratio_ci(num, den, photos):
     "95 % interval over photos of Σnum/Σden"
-    ids = sorted(set(photos)); k = len(ids)
-    by = np.array([[sum(v for v,p in zip(col, photos) if p == i) for i in ids] for col in (num,den)], float)
-    w = np.random.default_rng(0).multinomial(k, np.ones(k)/k, 1000)
-    return np.percentile((w@by[0])/np.maximum(w@by[1], 1e-12), [2.5,97.5]).tolist()
+    s = _resampled(np.stack([num,den], 1).astype(float), photos)[1:]
+    return np.percentile(s[:,0]/np.maximum(s[:,1], 1e-12), [2.5,97.5]).tolist()

@@ -122,14 +122,14 @@ def _names(self:Study):
 def stage(self:Study,
     name:str,      # of the stage
     make,          # computes it: () → anything JSON can hold
-    needs:tuple=(), # pictures in `figures/` that it draws
+    needs:tuple=(), # files that it writes beside its result, relative to `out`
     **options,     # what it hangs on, beside the data
 ):
     "What `make()` returns, taken from `stages/<name>.json` if that was made from the same data and options"
     path = self.out/'stages'/f'{name}.json'
     key = json.loads(json.dumps(dict(data=self.key, **options)))
     have = load_json(path) if path.exists() else {}
-    if have.get('key') != key or not all((self.out/'figures'/f'{n}.png').exists() for n in needs):
+    if have.get('key') != key or not all((self.out/n).exists() for n in needs):
         print(f'{name} …', flush=True)
         t = time.perf_counter(); result = make()
         save_json(path, dict(key=key, seconds=time.perf_counter()-t, result=result))
@@ -440,7 +440,7 @@ def calibration(self:Study)->dict:
         flat = float(torch.stack(samples[1]).mean())
         before,after = (calibration_of([m[i] for m in maps], obs, who, flat) for i in (-1,0))
         return dict(fitted_on=len(photos), fitted_photos=len(set(photos)), a=a, s=s, before=before, **after)
-    return self.stage('3-calibration', make, needs=('maps',), head='recalibrated', **self._main())
+    return self.stage('3-calibration', make, needs=('figures/maps.png',), head='recalibrated', **self._main())
 
 # %% ../nbs/05_study.ipynb #293375fc
 def _some(items, photos, by, n=6):
@@ -552,7 +552,7 @@ def inversion(self:Study)->dict: # model → mean cosine with its interval
                 if k == c.decoders[-1]: shown |= {ph: (t.cpu(),p.cpu(),m.cpu()) for ph,t,p,m in zip(b['photo'], b['target'], ps[0], maps[0])}
         self.save(plot_consistency(_some(list(shown.values()), list(shown), lambda o: o[2].mean()), self.who()), 'consistency')
         return {k: dict(mean=float(np.mean(v)), ci95=bootstrap_ci(v, photos), n=len(v), photos=len(set(photos))) for k,v in cos.items()}
-    return self.stage('5-inversion', make, needs=('consistency',), **self._main())
+    return self.stage('5-inversion', make, needs=('figures/consistency.png',), **self._main())
 
 # %% ../nbs/05_study.ipynb #6c35dd58
 @patch
@@ -648,9 +648,8 @@ def pictures(self:Study)->gallery: # of some of them, for the report; `gallery.h
         for i in load_results(out):
             e = error_map(head, load_pair(self.pairs/'test'/i['name'])[0])/ERROR_TOP
             with atomic_path(out/i['name']/'scale.png') as p: Image.fromarray((255*e.clip(0, 1)).round().astype(np.uint8)).save(p)
-    if not (out/'summary.json').exists(): (self.out/'stages/6-pictures.json').unlink(missing_ok=True)
-    self.stage('6-pictures', make, **self._main())
-    gallery(out).save(self.out/'gallery.html')
+        gallery(out).save(self.out/'gallery.html')
+    self.stage('6-pictures', make, needs=('results/summary.json','gallery.html'), **self._main())
     return gallery(out, n=36)
 
 # %% ../nbs/05_study.ipynb #97637ebb
