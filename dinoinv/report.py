@@ -242,11 +242,11 @@ def plot_calibration(
     c:dict,  # what `Study.calibration` returns
     who:str, # encoder, layers, resolution
 ):
-    "Observed against predicted absolute error, by decile of the prediction, before and after recalibration"
+    "Observed against predicted absolute error, by decile of the prediction, from tokens alone and with detail"
     fig,ax = new_figure(5.2, 4.4, 'Is the predicted error the one that comes?', who)
-    top = 1.1*max(r[k] for d in (c,c['before']) for r in d['deciles'] for k in ('predicted','observed'))
+    top = 1.1*max(r[k] for d in (c,c['tokens_alone']) for r in d['deciles'] for k in ('predicted','observed'))
     ax.plot([0,top], [0,top], ':', color='#777777', lw=1, label='perfectly calibrated')
-    for d,col,label in ((c['before'],'#aaaaaa','before recalibration'), (c,'#D55E00','after')):
+    for d,col,label in ((c['tokens_alone'],'#aaaaaa','tokens alone'), (c,'#D55E00','with detail')):
         x,y,bounds = ([r[k] for r in d['deciles']] for k in ('predicted','observed','ci95'))
         ax.errorbar(x, y, np.abs(np.array(bounds).T-y), fmt='o-', ms=4, color=col, lw=1, capsize=2, label=f"{label}: predicted / observed {d['bias']:.2f}")
     ax.set_xlabel('predicted mean absolute error, deciles of the pixels', fontsize=8); ax.set_ylabel('observed, 95 % interval over photos', fontsize=8); ax.legend(fontsize=7, frameon=False)
@@ -260,7 +260,7 @@ def plot_maps(
     "Target, reconstruction, predicted and observed error of some patches; errors as means of 7×7 px, since single pixels are noise"
     smooth = lambda e: F.avg_pool2d(torch.as_tensor(e)[None,None], 7, 1, 3, count_include_pad=False)[0,0].numpy()
     columns = [[t.permute(1,2,0), q.permute(1,2,0), smooth(p), smooth(o)] for p,o,t,q in some]
-    return picture_grid(columns, ['target','reconstruction','predicted error','observed error'], 'Decodability maps: the error that features predict, and the error that came', who,
+    return picture_grid(columns, ['target','reconstruction','predicted error','observed error'], 'Decodability maps: the error to expect, and the error that came', who,
                         below={2: [f'mean {p.mean():.3f}' for p,*_ in some], 3: [f'mean {o.mean():.3f}' for _,o,*_ in some]}, cmap='inferno', vmin=0, vmax=.8*max(c[3].max() for c in columns))
 
 def plot_consistency(
@@ -321,7 +321,7 @@ def _found_frequencies(r):
 def _found_textures(r):
     best,t = r['best'],sorted(r['textures'].items(), key=lambda o: o[1][r['best']]['psnr']); tot,c = r['scores'][best],r['calibration']
     return (f"**Textures.** Over all test patches the {look(best)[0]} reaches {score(tot)} dB ({_n(tot)}), from {t[0][1][best]['psnr']:.1f} dB ({t[0][0]}) to {t[-1][1][best]['psnr']:.1f} dB ({t[-1][0]}). "
-            f"The error that features predict is {ci(c['bias'], c['bias_ci95'])} times the one that comes; over patches they correlate at {c['correlation_patches']:.2f}.")
+            f"The predicted error is {ci(c['bias'], c['bias_ci95'])} times the one that comes; over patches they correlate at {c['correlation_patches']:.2f}.")
 
 
 
@@ -392,9 +392,11 @@ def _tell_textures(r):
     yield Table('All models on the test patches.', ['model','PSNR (dB)','SSIM','MAE','patches','photos','seeds'], [[look(k)[0], score(v), ci(v['ssim'], v['ssim_ci95'], 3), f"{v['mae']:.4f}", v['n'], v['photos'], v['seeds'] if k in r['config']['decoders'] else '–'] for k,v in r['scores'].items()])
     yield Fig('textures', f"PSNR of the {name} by family, beside linear probe and low-pass oracle. Lines: 95 % intervals over photos{f'; {lone} families have one photo and so no interval' if lone else ''}. {_n(r['scores'][best])}; {r['who']}.")
     yield Fig('examples', f"The worst and the best patches, one a photo, by PSNR of the {name}. Seeds averaged, pictures of the first; {r['who']}.")
-    recal = f"recalibrated (log scale × {c['s']:.2f}) by what heads say of validation photos they have not seen" if c['s'] != 1 else 'not recalibrated, since these photos are too few'
-    yield (f"A small head reads each token and predicts the absolute error of each of its pixels, fitted by a Laplace likelihood on {c['fitted_on']} validation patches of {c['fitted_photos']} photos, and {recal}. "
-           f"On test patches the predicted error is {ci(c['bias'], c['bias_ci95'])} times the observed (before: {c['before']['bias']:.2f}); they correlate at {c['correlation']:.2f} over pixels and {c['correlation_patches']:.2f} over patches, and the map explains errors {c['nats_gained']:.2f} nats a pixel better than one scale for all.")
+    law,alone = c['law'],c['tokens_alone']
+    yield (f"The absolute error of each pixel is predicted from the fine detail drawn around it, to the power of {law['detail']:.2f}, and from what a small head reads in its token, to the power of {law['tokens']:.2f}; "
+           f"all fitted by a Laplace likelihood on {c['fitted_on']} validation patches of {c['fitted_photos']} photos, the powers on photos that the head has not seen. "
+           f"On test patches the predicted error is {ci(c['bias'], c['bias_ci95'])} times the observed; they correlate at {c['correlation']:.2f} over pixels and {c['correlation_patches']:.2f} over patches, and the map explains errors {c['nats_gained']:.3f} nats a pixel better than one scale for all. "
+           f"Tokens alone: {ci(alone['bias'], alone['bias_ci95'])} times, {alone['correlation']:.2f} and {alone['correlation_patches']:.2f}, {alone['nats_gained']:.3f} nats.")
     yield Fig('calibration', f"Observed against predicted absolute error, by decile of the prediction. Bars: 95 % intervals over photos; {_n(c)}; {r['who']}.")
     yield Fig('maps', f"Decodability maps: predicted and observed absolute error. Means of 7×7 px, one patch a photo, from the least to the most predicted error; {r['who']}.")
 

@@ -22,7 +22,7 @@ from .decoder import LinearProbe, quiet_load
 from .features import DEFAULT, Encoder, load_encoder, to_tensor
 from .gallery import gallery, load_results
 from .inference import ERROR_TOP, bootstrap_ci, evaluate, load_decoder, photo_samples, reconstruct
-from .measures import ErrorScale, bands, calibration_of, error_map, fit_calibrated, paired, patch_psnr, ring_ratios, ring_sums, rings, score_row
+from .measures import ErrorScale, bands, calibration_of, error_map, fit_scale, paired, patch_psnr, ring_ratios, ring_sums, rings, score_row
 from .report import MATTERS, UNMOVED, findings, look, page, picture_grid, plot_calibration, plot_consistency, plot_depth, plot_frequencies, plot_maps, plot_sizes, plot_textures, tell
 from .train import PRESETS, TrainConfig, baseline_preds, fit_probes, image_metrics, load_batches, load_probes, predict, score_baselines, train_decoder, validate
 
@@ -423,24 +423,23 @@ def examples(self:Study,
 # %% ../nbs/05_study.ipynb #e0489a12
 @patch
 def calibration(self:Study)->dict:
-    "Stage 3b: predicted against observed absolute error on test pairs, before and after recalibration; and the maps"
+    "Stage 3b: predicted against observed absolute error on test pairs, from tokens alone and with detail; and the maps"
     best = self.cfg.decoders[-1]; err = lambda b,p: (p[best][0]-b['target']).abs().mean(1, keepdim=True)
     def make():
-        val = [(ph, f, e) for b,p in self.predictions('val') for ph,f,e in zip(b['photo'], b['features'], err(b, p))]
+        val = [o for b,p in self.predictions('val') for o in zip(b['photo'], b['features'], p[best][0], err(b, p))]
         size = max(shapes := [e.shape for *_,e in val], key=shapes.count)
-        photos,*samples = zip(*[v for v in val if v[2].shape == size])
-        head = fit_calibrated(self.models()[0]['linear_probe'], list(zip(*samples)), photos); head.save_pretrained(self.out/'error_scale')
-        plain = deepcopy(head); plain.recalibrate.copy_(torch.tensor([0.,1.]))
+        photos,*samples = zip(*[v for v in val if v[-1].shape == size])
+        head,law = fit_scale(self.models()[0]['linear_probe'], list(zip(*samples)), photos); head.save_pretrained(self.out/'error_scale')
+        alone = deepcopy(head); alone.law.copy_(torch.tensor(law))
         few = set(_spread(len(self.scores()['names']), 256)); who,maps = [],[] # in memory, so not thousands
         for b,p in self.predictions():
-            for i,ph,f,o,t,q in zip(b['index'].tolist(), b['photo'], b['features'], err(b, p)[:,0].cpu(), b['target'].cpu(), p[best][0].cpu()):
-                if i in few: who.append(ph); maps.append((error_map(head, f), o.numpy(), t, q, error_map(plain, f)))
+            for i,ph,f,o,t,q in zip(b['index'].tolist(), b['photo'], b['features'], err(b, p)[:,0].cpu(), b['target'].cpu(), p[best][0]):
+                if i in few: who.append(ph); maps.append((error_map(head, f, q), o.numpy(), t, q.cpu(), error_map(alone, f, q)))
         self.save(plot_maps([m[:4] for m in _some(maps, who, lambda m: m[0].mean())], self.who()), 'maps')
-        a,s = head.recalibrate.tolist(); obs = [m[1] for m in maps]
-        flat = float(torch.stack(samples[1]).mean())
-        before,after = (calibration_of([m[i] for m in maps], obs, who, flat) for i in (-1,0))
-        return dict(fitted_on=len(photos), fitted_photos=len(set(photos)), a=a, s=s, before=before, **after)
-    return self.stage('3-calibration', make, needs=('figures/maps.png',), head='recalibrated', **self._main())
+        obs,flat = [m[1] for m in maps], float(torch.stack(samples[-1]).mean())
+        tokens,both = (calibration_of([m[i] for m in maps], obs, who, flat) for i in (-1,0))
+        return dict(fitted_on=len(photos), fitted_photos=len(set(photos)), law=dict(zip(('a','detail','tokens'), head.law.tolist())), tokens_alone=tokens, **both)
+    return self.stage('3-calibration', make, needs=('figures/maps.png','error_scale/config.json'), head='detail', **self._main())
 
 # %% ../nbs/05_study.ipynb #293375fc
 def _some(items, photos, by, n=6):
@@ -646,10 +645,10 @@ def pictures(self:Study)->gallery: # of some of them, for the report; `gallery.h
         evaluate(self.trained(self.config(self.cfg.decoders[-1], self.seeds[0])), self.pairs, out, device=self.enc.device)
         head = quiet_load(ErrorScale, self.out/'error_scale').requires_grad_(False)
         for i in load_results(out):
-            e = error_map(head, load_pair(self.pairs/'test'/i['name'])[0])/ERROR_TOP
+            e = error_map(head, load_pair(self.pairs/'test'/i['name'])[0], to_tensor(Image.open(out/i['name']/'pred.png')))/ERROR_TOP
             with atomic_path(out/i['name']/'scale.png') as p: Image.fromarray((255*e.clip(0, 1)).round().astype(np.uint8)).save(p)
         gallery(out).save(self.out/'gallery.html')
-    self.stage('6-pictures', make, needs=('results/summary.json','gallery.html'), **self._main())
+    self.stage('6-pictures', make, needs=('results/summary.json','gallery.html'), head='detail', **self._main())
     return gallery(out, n=36)
 
 # %% ../nbs/05_study.ipynb #97637ebb
