@@ -110,7 +110,7 @@ VARIANTS = {
     'attention':         (trunk(AttentionBlock, 6), S, {}),
     'progressive head':  (progressive, S, {}),
     'refiner':           (refined, S, {}),
-    'EMA':               (Decoder, S, dict(ema=.998)),
+    'EMA':               (Decoder, S, dict(ema=.98)),
     'Charbonnier':       (Decoder, S, dict(loss=charbonnier)),
     'L1 + 0.1 SSIM':     (Decoder, S, dict(loss=l1_ssim)),
     'MSE':               (Decoder, S, dict(loss=mse)),
