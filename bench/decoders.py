@@ -17,7 +17,7 @@ from torchmetrics.functional.image import structural_similarity_index_measure as
 from dinoinv.core import load_json, save_json
 from dinoinv.dataset import PairsDataset
 from dinoinv.decoder import Decoder
-from dinoinv.features import amp_dtype
+from dinoinv.features import amp_dtype, encoder_line
 from dinoinv.train import PRESETS, TrainConfig, average, fit_probes, load_batches, load_probes, make_optimizer, predict, validate
 from dinoinv.inference import bootstrap_ci
 
@@ -157,7 +157,7 @@ def table(out, photos, encoder, epochs):
         sd = f" ± {np.std([r['test']['psnr'] for r in rs], ddof=1):.2f}" if len(rs) > 1 else ''
         cost = f"{rs[0]['parameters']/1e6:.2f} M | {rs[0]['macs']/196e6:.2f} M | {m(lambda r: r['cpu_s_epoch']):.1f}" if 'macs' in rs[0] else '| |'
         print(f"| {k.replace('_',' ')} | {cost} | {m(lambda r: r['val']['psnr']):.2f} | {m(lambda r: r['test']['psnr']):.2f}{sd} | {m(lambda r: r['test']['ssim']):.3f} | {diff} | {len(rs) if 'seed' in rs[0] else '–'} |")
-    print(f"\n{epochs} epochs; test: {len(photos)} patches of {len(set(photos))} photos · encoder: {encoder['name']} (weights {encoder['weights']}), layers {encoder['layers'] or 'final'}")
+    print(f"\n{epochs} epochs; test: {len(photos)} patches of {len(set(photos))} photos · {encoder_line(encoder)}")
 
 @call_parse
 def main(pairs:str,          # folder written by dinoinv_prepare

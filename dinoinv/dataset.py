@@ -19,7 +19,7 @@ from PIL import Image, ImageOps
 from fastcore.basics import noop
 from torch.utils.data import DataLoader, Dataset
 from .core import DinoinvError, command, load_json, progress, save_json, versions
-from .features import DEFAULT, Encoder, check_layers, load_encoder
+from .features import DEFAULT, Encoder, check_layers, encoder_line, load_encoder
 from .textures import sample_textures, save_textures
 
 # %% ../nbs/01_dataset.ipynb #b81764b2
@@ -380,10 +380,9 @@ def describe(
     meta:dict, # a `meta.json`
 )->str:
     "What a folder of pairs holds, as a table; every skipped file with its reason"
-    e = meta['encoder']
     rows = [f"{'split':<7}{'textures':>9}{'patches':>9}"]
     rows += [f"{s:<7}{len({k.split('__')[0] for k in v}):>9}{len(v):>9}" for s,v in meta['splits'].items()]
-    rows += [f"encoder {e['name']} (weights {e['weights']}), layers {e['layers'] or 'final'}, {meta['made']} pairs made now"]
+    rows += [f"{encoder_line(meta['encoder'])}; {meta['made']} pairs made now"]
     rows += [f'removed {o}: its photo has gone, changed its split or its patches' for o in meta['removed']]
     return '\n'.join(rows + [f'skipped {k}: {v}' for k,v in meta['skipped'].items()])
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DEFAULT', 'to_tensor', 'crop_to_patch', 'best_device', 'amp_dtype', 'sliced_attention', 'attention_for', 'Encoder',
-           'weights_hash', 'check_layers', 'within_reach', 'load_encoder', 'pca_rgb']
+           'weights_hash', 'check_layers', 'layers_name', 'encoder_line', 'within_reach', 'load_encoder', 'pca_rgb']
 
 # %% ../nbs/00_features.ipynb #ff7909dd
 import hashlib, urllib.error, urllib.request
@@ -172,6 +172,21 @@ def check_layers(
     if fuse not in ('concat','mean'): raise DinoinvError(f"fuse={fuse!r}: choose 'concat' or 'mean'")
     if layers is not None and (not layers or not all(0 <= i <= n_layers for i in layers)):
         raise DinoinvError(f'layers={layers}: choose from 0 (patch embedding) to {n_layers} (last block), or None for the final output')
+
+# %% ../nbs/00_features.ipynb #5e23468a
+def layers_name(
+    layers:list[int]|None, # hidden states; None: the final output
+    fuse:str,              # how several are joined
+)->str:
+    "Layers as they stand in titles"
+    if layers is None: return 'final'
+    return ', '.join(map(str, layers)) + (f' ({fuse})' if len(layers) > 1 else '')
+
+def encoder_line(
+    e:dict, # `encoder` of a `meta.json`, `info.json`, `summary.json` or decoder
+)->str:
+    "What stands on everything made with an encoder: its name, the hash of its weights, the layers"
+    return f"encoder: {e['name']} (weights {e['weights']}), layers: {layers_name(e['layers'], e['fuse'])}"
 
 # %% ../nbs/00_features.ipynb #e35cecb3
 def _cached(name, revision):

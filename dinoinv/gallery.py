@@ -19,7 +19,7 @@ from PIL import Image
 from fastcore.basics import patch
 from .core import DinoinvError, atomic_path, command, load_json
 from .dataset import prepare_pairs, save_textures
-from .features import load_encoder
+from .features import encoder_line, load_encoder
 from .inference import ERROR_TOP, evaluate, score_table
 from .train import TrainConfig, train_decoder
 
@@ -61,8 +61,6 @@ def _evenly(infos, n):
 
 def _ranks(infos): return {i['name']:k+1 for k,i in enumerate(sorted(infos, key=_psnr, reverse=True))} # by PSNR, the best is first
 
-def _made_by(e): return f"encoder: {e['name']} (weights {e['weights']}), layers: {e['layers'] or 'final'}"
-
 # %% ../nbs/04b_gallery.ipynb #72df56ae
 def contact_sheet(
     folder:str|Path,         # of reconstructions
@@ -80,7 +78,7 @@ def contact_sheet(
             if i is infos[0]: ax.set_ylabel(y, fontsize=9)
         a.set_title(i['name'].split('__')[0].rsplit('-')[-1][:18], fontsize=8)
         b.set_xlabel(f"{_db(i['scores'])} dB\nprobe {_db(i['baselines'].get('linear_probe'))}", fontsize=8)
-    fig.suptitle(f"reconstructions from patch features, worst to best · {_made_by(infos[0]['encoder'])}", fontsize=9)
+    fig.suptitle(f"reconstructions from patch features, worst to best · {encoder_line(infos[0]['encoder'])}", fontsize=9)
     FigureCanvasAgg(fig).draw()
     im = Image.fromarray(np.asarray(fig.canvas.buffer_rgba())[...,:3].copy())
     if path:
@@ -423,7 +421,7 @@ def _about(self:gallery):
     "What stands above and below the samples"
     e,b,left = self.infos[0]['encoder'],self.infos[0]['baselines'],self.total-len(self.infos)
     names = _run_names(self.folder, self.other)
-    by = {names[k]: _made_by(i['encoder']) for k,i in zip(names, (self.infos[0], *self.others.values()))}
+    by = {names[k]: encoder_line(i['encoder']) for k,i in zip(names, (self.infos[0], *self.others.values()))}
     made = ' · '.join(f'{k}: {v}' for k,v in by.items()) if len(set(by.values())) > 1 else [*by.values()][0]
     control = 'untrained' in made and 'Random weights: this is the control, not DINOv2.'
     note = (f"{len(self.infos)} of {self.total} samples, in even steps from the worst to the best PSNR; {left} left out. " if left else '') + \
@@ -601,7 +599,7 @@ def _numbers(self:browse, info):
     head = ''.join(f'<th>{k}</th>' for k in ('','PSNR dB','SSIM','MAE'))
     rows = ''.join(f'<tr><td>{escape(self.names.get(k, k))}</td><td>{_db(dict(psnr=v[0]))}</td><td>{v[1]:.3f}</td><td>{v[2]:.4f}</td></tr>' for k,v in f['rows'].items())
     return (f"<div style='line-height:1.5'><b>{escape(f['name'])}</b><br>{escape(f['group'])}, {f['size']}<br>{self.sample.value+1} of {len(self.shown)} in this order, PSNR rank {f['rank']} of {len(self.infos)}"
-            f"<table style='border-spacing:1em 0'><tr>{head}</tr>{rows}</table>{escape(_made_by(info['encoder']))}</div>")
+            f"<table style='border-spacing:1em 0'><tr>{head}</tr>{rows}</table>{escape(encoder_line(info['encoder']))}</div>")
 
 @patch
 def _repr_mimebundle_(self:browse, **kwargs):

@@ -17,7 +17,7 @@ from PIL import Image
 from .core import DinoinvError, command, progress, save_json, versions
 from .dataset import SPLITS, find_textures, load_meta, load_pair, open_photo, patch_boxes
 from .decoder import Decoder, quiet_load
-from .features import DEFAULT, Encoder, best_device, load_encoder, to_tensor, within_reach
+from .features import DEFAULT, Encoder, best_device, encoder_line, load_encoder, to_tensor, within_reach
 from .train import average, baseline_preds, image_metrics, load_probes
 
 # %% ../nbs/04_inference.ipynb #b8a48fa1
@@ -70,9 +70,9 @@ def compare_figure(
 
 # %% ../nbs/04_inference.ipynb #cba35a07
 def _title(info):
-    s,e = info['scores'],info['encoder']
+    s = info['scores']
     return (f"{info['name']}\nPSNR {s['psnr']:.2f} dB (probe {_db(info['baselines'].get('linear_probe'))}, low-pass {_db(info['baselines']['low_pass'])}) · "
-            f"SSIM {s['ssim']:.3f} · MAE {s['mae']:.4f}\nencoder: {e['name']} (weights {e['weights']}), layers {e['layers'] or 'final'}")
+            f"SSIM {s['ssim']:.3f} · MAE {s['mae']:.4f}\n{encoder_line(info['encoder'])}")
 
 def _db(s): return f"{s['psnr']:.2f}" if s else '–'
 
@@ -256,8 +256,7 @@ def score_table(
     for k,r in {**s['baselines'], 'decoder':s}.items():
         lo,hi = r['psnr_ci95']
         lines.append(f"{k.replace('_',' '):<16}{r['psnr_mean']:>9.2f}{f'{lo:.2f} – {hi:.2f}':>18}{r['ssim']:>7.3f}{r['mae']:>8.4f}")
-    e = s['encoder']
-    lines.append(f"n={s['n']} pictures in {len(s['groups'])} textures, PSNR per picture, mean · {s['decoder']['parameters']/1e6:.2f} M parameters\nencoder: {e['name']} (weights {e['weights']}), layers {e['layers'] or 'final'}")
+    lines.append(f"n={s['n']} pictures in {len(s['groups'])} textures, PSNR per picture, mean · {s['decoder']['parameters']/1e6:.2f} M parameters\n{encoder_line(s['encoder'])}")
     return '\n'.join(lines + [f'failed {k}: {v}' for k,v in s['failed'].items()])
 
 # %% ../nbs/04_inference.ipynb #da377de4

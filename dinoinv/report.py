@@ -14,6 +14,7 @@ from html import escape
 from pathlib import Path
 import numpy as np, torch, torch.nn.functional as F
 from .core import DinoinvError
+from .features import encoder_line
 
 # %% ../nbs/05b_report.ipynb #3c438e7d
 def markdown(
@@ -365,7 +366,7 @@ def _head(r):
     yield '## Findings\n\n' + '\n'.join(f'* {f}' for f in findings(r))
     yield (f"> Means are over test patches; brackets are 95 % bootstrap intervals that draw whole photos, so they say how much photos differ; ± is the standard deviation over seeds. {c['minutes']:g} minutes allowed {p['epochs']} of "
            f"the preset's {r['preset_epochs']} epochs, {p['seeds']} seed(s) for each decoder and {p['side_seeds']} for each variant in sections 4 and 5" + ('; differences between single runs include the luck of the seed' if p['side_seeds'] < 3 else '') + '. Decoders that have not finished learning understate the features.')
-    yield f"## Set-up\n\nPhotos: {r['source']}. Encoder {e['name']}, weights {e['weights']}, layers {e['layers'] or 'final'}; patches of {c['patch']} px, cut from the middle of each photo, never rescaled."
+    yield f"## Set-up\n\nPhotos: {r['source']}; {encoder_line(e)}; patches of {c['patch']} px, cut from the middle of each photo, never rescaled."
     yield Table('The three splits. No photo is in two of them.', ['split','photos','patches','families'], [[k, *v.values()] for k,v in r['data'].items()])
 
 def _tell_depth(r):

@@ -19,7 +19,7 @@ from fastcore.basics import patch
 from .core import DinoinvError, atomic_path, command, load_json, progress, save_json, versions
 from .dataset import SPLITS, PairsDataset, find_textures, load_meta, load_pair, open_photo, parse_layers, prepare_pairs, save_textures, split_groups
 from .decoder import LinearProbe, quiet_load
-from .features import DEFAULT, Encoder, load_encoder, to_tensor
+from .features import DEFAULT, Encoder, layers_name, load_encoder, to_tensor
 from .gallery import gallery, load_results
 from .inference import ERROR_TOP, bootstrap_ci, evaluate, load_decoder, photo_samples, reconstruct
 from .measures import ErrorScale, bands, calibration_of, error_map, fit_scale, paired, patch_psnr, ring_ratios, ring_sums, rings, score_row
@@ -94,7 +94,7 @@ class Study:
     def who(self, layers=True):
         "What stands in every figure: encoder, layers, resolution"
         kind = ' (random weights)' if self.enc.name == 'untrained' else ''
-        return f"encoder: {self.name}{kind} · " + (f"layers: {self.cfg.layers or 'final'} · " if layers else '') + f'{self.cfg.patch} px'
+        return f"encoder: {self.name}{kind} · " + (f'layers: {layers_name(self.cfg.layers, self.cfg.fuse)} · ' if layers else '') + f'{self.cfg.patch} px'
 
 # %% ../nbs/05_study.ipynb #aac7e260
 @patch
