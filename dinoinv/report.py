@@ -342,6 +342,7 @@ def where_it_stops(
     end = f"So the score is a lower bound of what the features hold; {' and '.join(open_)} may still raise it." if open_ else 'So within this range of sizes, budgets and data the score is the features\', not the decoder\'s.'
     return f"Judged by its last step, {'; '.join(said)}. {end}"
 
+# %% ../nbs/05b_report.ipynb #2ecdd880
 def _found_decoder(r):
     d,q = (r['against'][k] for k in ('linear_probe','quadratic_probe'))
     return f"**Features or decoder.** On the same patches, the {look(r['best'])[0]} differs from the linear probe by {gain(d)} dB and from the quadratic one by {gain(q)} dB. " + where_it_stops(r['sizes'], look(r['best'])[0])
