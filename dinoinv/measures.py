@@ -118,7 +118,7 @@ class ErrorScale(nn.Module, PyTorchModelHubMixin):
 # %% ../nbs/05a_measures.ipynb #9aa88ef7
 def fit_tokens(
     probe:LinearProbe, # for the statistics of the features
-    samples:list,      # of `(features (C,h,w), …, mean absolute error (1,14h,14w))`, all of one size
+    samples:list,      # of `(features (C,h,w), mean absolute error (1,14h,14w))`, all of one size
     steps:int=100,     # of Adam, 16 samples each
     seed:int=0,        # of start and order
 )->ErrorScale: # that asks tokens alone
@@ -126,11 +126,11 @@ def fit_tokens(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed); m = ErrorScale(probe.in_dim, probe.unit).to(probe.mean.device)
     m.mean.copy_(probe.mean); m.std.copy_(probe.std)
-    nn.init.constant_(m.net[2].bias, float(torch.stack([e.mean() for *_,e in samples]).mean().clamp(min=1e-4).log()))
+    nn.init.constant_(m.net[2].bias, float(torch.stack([e.mean() for _,e in samples]).mean().clamp(min=1e-4).log()))
     opt = torch.optim.AdamW(m.parameters(), 3e-3, weight_decay=.05)
     sched,rng = torch.optim.lr_scheduler.OneCycleLR(opt, 3e-3, steps), np.random.default_rng(seed)
     for _ in range(steps):
-        f,e = (torch.stack(o) for o in zip(*((f,e) for f,*_,e in (samples[i] for i in rng.permutation(len(samples))[:16]))))
+        f,e = (torch.stack(o) for o in zip(*(samples[i] for i in rng.permutation(len(samples))[:16])))
         z = m.tokens(f); opt.zero_grad(); (z + e*(-z).exp()).mean().backward(); opt.step(); sched.step()
     return m.eval().requires_grad_(False)
 
@@ -171,11 +171,12 @@ def fit_scale(
     "An `ErrorScale` of all samples, with the law that fits photos its head has not seen"
     ids = sorted(set(photos)); part = {p: i%folds for i,p in enumerate(ids)}; logs,err = [],[]
     thin = lambda v: v.flatten()[::11] # every 11th pixel is plenty
+    tokens = lambda part: fit_tokens(probe, [(f,e) for f,_,e in part])
     for k in range(min(folds, len(ids))):
         held,rest = ([s for s,p in zip(samples, photos) if (part[p] == k) == h] for h in (True,False))
-        m = fit_tokens(probe, rest or held)
+        m = tokens(rest or held)
         logs += [torch.stack([thin(log_detail(x[None])), thin(m.tokens(f[None]))]) for f,x,_ in held]; err += [thin(e) for *_,e in held]
-    head,logs,err = fit_tokens(probe, samples),torch.cat(logs, 1),torch.cat(err)
+    head,logs,err = tokens(samples),torch.cat(logs, 1),torch.cat(err)
     head.law.copy_(torch.tensor(fit_law(logs, err)))
     a,s = fit_law(logs[1:], err)
     return head,[a,0.,s]

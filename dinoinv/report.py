@@ -324,8 +324,6 @@ def _found_textures(r):
     return (f"**Textures.** Over all test patches the {look(best)[0]} reaches {score(tot)} dB ({_n(tot)}), from {t[0][1][best]['psnr']:.1f} dB ({t[0][0]}) to {t[-1][1][best]['psnr']:.1f} dB ({t[-1][0]}). "
             f"The predicted error is {ci(c['bias'], c['bias_ci95'])} times the one that comes; over patches they correlate at {c['correlation_patches']:.2f}.")
 
-
-
 # %% ../nbs/05b_report.ipynb #7f088194
 MATTERS,UNMOVED = .1,.01 # dB: less than the first no eye sees; a decoder within the second of its start has not left it
 AXES = dict(size='decoder size', budget='training time', data='number of training photos')
@@ -435,5 +433,3 @@ def tell(
     parts = [p for section in (_head, _tell_depth, _tell_frequencies, _tell_textures, _tell_sizes, _tell_inversion, _again) for p in section(r)]
     at = [getattr(p, 'name', '') for p in parts].index('maps') + 1
     return parts[:at] + (['The same pictures to play with:', pictures] if pictures else []) + parts[at:]
-
-
