@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['PRESETS', 'image_metrics', 'TrainConfig', 'load_batches', 'predict', 'validate', 'average', 'fit_probes',
            'baseline_preds', 'score_baselines', 'plot_losses', 'make_optimizer', 'lr_factor', 'train_epoch',
-           'new_decoder', 'load_probes', 'Run', 'train_decoder', 'dinoinv_train', 'summary_table', 'psnr']
+           'accelerator_for', 'new_decoder', 'load_probes', 'check_run', 'Run', 'train_decoder', 'dinoinv_train',
+           'summary_table', 'psnr']
 
 # %% ../nbs/03_train.ipynb #2e3ffcc5
 import math, os, shutil
@@ -222,7 +223,10 @@ def _check_finite(x, cfg, epoch):
     raise DinoinvError(f'the loss became {x.item()} in epoch {epoch}. The last good state is kept. Resume with a lower peak rate (--lr {cfg.lr/3:.0e}), gradient clipping (--clip 1) or without mixed precision (--amp 0), or look for NaN in the features')
 
 # %% ../nbs/03_train.ipynb #dc4a46e2
-def _accelerator(amp):
+def accelerator_for(
+    amp:bool, # half precision, where it is native
+)->Accelerator:
+    "The fastest device there is, and the precision that suits it"
     AcceleratorState._reset_state() # one process may train several times, at different precisions
     device = best_device()
     half = {torch.bfloat16:'bf16', torch.float16:'fp16', None:'no'}[amp_dtype(device) if amp else None]
@@ -260,7 +264,11 @@ def _baselines(out, train, val, acc):
     return load_probes(out/'probes'), load_json(out/'baselines.json')
 
 # %% ../nbs/03_train.ipynb #a753f001
-def _check_config(out, want, resume):
+def check_run(
+    out:Path,    # folder of a run
+    want:dict,   # what its `config.json` should say, group → settings
+    resume:bool, # whether it is to be taken up
+):
     "Refuse to overwrite a run, or to resume it as another one; `epochs` and rates may not change either, the schedule hangs on them"
     have = load_json(out/'config.json') if (out/'config.json').exists() else None
     if have and not resume: raise DinoinvError(f'{out} holds a run already: add --resume (resume=True) to take it up, or choose another folder')
@@ -277,13 +285,13 @@ class Run:
         cfg:TrainConfig,  # settings
         resume:bool=False, # take up a run that was interrupted
     ):
-        self.out,self.cfg,self.acc,self.log = Path(out),cfg,_accelerator(cfg.amp),[]
+        self.out,self.cfg,self.acc,self.log = Path(out),cfg,accelerator_for(cfg.amp),[]
         self.train = PairsDataset(pairs, 'train', cfg.crop, seed=cfg.seed, cache_mb=cfg.cache_mb)
         self.val = PairsDataset(pairs, 'val', cfg.val_crop, random=False, cache_mb=cfg.cache_mb)
         for ds in (self.train,self.val):
             if not len(ds): raise DinoinvError(f'{pairs} has no {ds.folder.name} pairs: make some with other --fractions')
         about = dict(config=asdict(cfg), encoder=self.train.meta['encoder'])
-        _check_config(self.out, about, resume); self.acc.wait_for_everyone()
+        check_run(self.out, about, resume); self.acc.wait_for_everyone()
         self.probes,self.base = _baselines(self.out, self.train, self.val, self.acc)
         self._model()
         if self.acc.is_main_process: save_json(self.out/'config.json', about | dict(parameters=self.bare.n_params, processes=self.acc.num_processes, versions=versions()))
