@@ -6,7 +6,7 @@
 __all__ = ['PRESETS', 'image_metrics', 'TrainConfig', 'load_batches', 'predict', 'validate', 'average', 'fit_probes',
            'baseline_preds', 'score_baselines', 'plot_losses', 'make_optimizer', 'lr_factor', 'train_epoch',
            'accelerator_for', 'new_decoder', 'load_probes', 'check_run', 'Run', 'train_decoder', 'dinoinv_train',
-           'summary_table', 'psnr']
+           'summary_table', 'epoch_line', 'best_epoch', 'psnr']
 
 # %% ../nbs/03_train.ipynb #2e3ffcc5
 import math, os, shutil
@@ -56,7 +56,7 @@ class TrainConfig:
     amp:bool=True            # half precision, where it is native
     clip:float=1.            # largest gradient norm; 0: don't clip
     head:str='subpixel'      # 'subpixel', or 'bilinear': the method's own
-    width:int=64             # channels of the residual blocks
+    width:int=128            # channels of the residual blocks
     blocks:int=10            # residual blocks
     shortcut_lr:float=.05    # learning rate of the shortcut, which starts from the closed-form probe, as a share of `lr`
     seed:int=0               # of weights, crops and order
@@ -64,7 +64,7 @@ class TrainConfig:
     cache_mb:int=1024        # memory for pairs already read, per split
     val_every:int=1          # epochs from one validation to the next
 
-PRESETS = dict(default=TrainConfig(), method=TrainConfig(lr=3e-3, beta2=.999, schedule='constant', clip=0., head='bilinear'))
+PRESETS = dict(default=TrainConfig(), method=TrainConfig(lr=3e-3, beta2=.999, schedule='constant', clip=0., head='bilinear', width=64))
 
 # %% ../nbs/03_train.ipynb #f6165afc
 def load_batches(
@@ -117,13 +117,11 @@ def average(
 # %% ../nbs/03_train.ipynb #8467b463
 def fit_probes(
     ds:PairsDataset,   # training pairs; whole patches are used, whatever the crop
-    val:PairsDataset|None=None, # held-out pairs, to choose how far products are held back
     device:str='cpu',  # where to compute
-)->dict[str,LinearProbe]: # `linear_probe` and `quadratic_probe`
-    "The closed-form probes of all pairs of `ds`"
-    batches = lambda: ((b['features'],b['target']) for b in load_batches(ds.whole(), 8, device=device))
-    linear = LinearProbe.fit(batches(), ds.unit)
-    return dict(linear_probe=linear, quadratic_probe=linear.quadratic(batches(), error=val and (lambda p: average(validate(p, val, device=device))['mae'])))
+)->dict[str,LinearProbe]: # `linear_probe`
+    "The closed-form probe of all pairs of `ds`"
+    batches = ((b['features'],b['target']) for b in load_batches(ds.whole(), 8, device=device))
+    return dict(linear_probe=LinearProbe.fit(batches, ds.unit).to(device))
 
 def baseline_preds(
     probes:dict[str,LinearProbe], # from `fit_probes`
@@ -155,18 +153,32 @@ def plot_losses(
     path:str|Path|None=None, # PNG to write
 )->Figure:
     "Training and validation L1 by epoch, the best epoch marked and the baselines as lines"
-    fig = Figure(figsize=(7,4), layout='constrained'); ax = fig.subplots()
-    ax.plot(*zip(*[(r['epoch'], r['train_l1']) for r in log if 'train_l1' in r] or [((),())]), label='training')
+    fig = Figure(figsize=(7,4), layout='constrained')
+    ax = fig.subplots()
+    train = [(r['epoch'], r['train_l1']) for r in log if 'train_l1' in r]
     val = [(r['epoch'], r['val']['mae']) for r in log if r.get('val')]
+    if train: ax.plot(*zip(*train), label='training')
     ax.plot(*zip(*val), label='validation')
     best = min(val, key=lambda o: o[1])
     ax.plot(*best, 'o', mfc='none', ms=9, color='C1', label=f'best: {best[1]:.4f}, epoch {best[0]}')
-    for i,(k,v) in enumerate(baselines.items()): ax.axhline(v['mae'], ls='--', lw=1, color=f'C{i+2}', label=f"{k.replace('_',' ')}: {v['mae']:.4f}")
-    ax.set(xlabel='epoch', ylabel='L1 (mean absolute error, pixels in [0,1])', yscale='log')
-    ax.set_title(title, fontsize=9); ax.legend(fontsize=7)
+    _draw_baselines(ax, baselines, [y for _,y in train+val])
+    ax.set(xlabel='epoch', ylabel='L1 (mean absolute error, pixels in [0,1])')
+    ax.set_title(title, fontsize=9)
+    ax.legend(fontsize=7)
     if path:
         with atomic_path(path) as p: fig.savefig(p, dpi=110)
     return fig
+
+def _draw_baselines(ax, baselines, curve):
+    "A line for each baseline near `curve`, the numbers it is drawn for; the others as text at the upper edge"
+    span = max(curve)-min(curve) or .1*max(curve)
+    lo,hi = min(curve)-.5*span, max(curve)+.5*span
+    ax.set_ylim(max(lo-.05*span, 0), hi+.05*span)
+    label = lambda k: f"{k.replace('_',' ')}: {baselines[k]['mae']:.4f}"
+    near = [k for k,v in baselines.items() if lo <= v['mae'] <= hi]
+    for i,k in enumerate(near): ax.axhline(baselines[k]['mae'], ls='--', lw=1, color=f'C{i+2}', label=label(k))
+    far = ', '.join(label(k) for k in baselines if k not in near)
+    if far: ax.text(.01, .985, f'off this scale: {far}', transform=ax.transAxes, va='top', fontsize=7, color='grey')
 
 # %% ../nbs/03_train.ipynb #9876e44f
 def make_optimizer(
@@ -236,7 +248,7 @@ def accelerator_for(
 def new_decoder(
     cfg:TrainConfig,   # its shape
     meta:dict,         # `meta.json` of the pairs
-    probe:LinearProbe, # fitted on them, the quadratic one
+    probe:LinearProbe, # fitted on them
 )->Decoder:
     "A decoder as `cfg` wants it, seeded, with `probe`'s feature statistics and, if it has a shortcut, its weights"
     with torch.random.fork_rng(devices=[]):
@@ -250,16 +262,15 @@ def load_probes(
     device:str='cpu',  # where they will be used
 )->dict[str,LinearProbe]: # by name; empty if there are none
     "The probes saved beside a decoder or in a run"
-    names = [k for k in ('linear_probe','quadratic_probe') if (Path(folder)/k).is_dir()]
-    return {k: quiet_load(LinearProbe, Path(folder)/k).to(device) for k in names}
+    path = Path(folder)/'linear_probe'
+    return dict(linear_probe=quiet_load(LinearProbe, path).to(device)) if path.is_dir() else {}
 
 def _baselines(out, train, val, acc):
     "Fit and score the baselines once a run; every process ends with the same"
     if acc.is_main_process and not (out/'baselines.json').exists():
-        device = 'cpu' if acc.device.type == 'mps' else acc.device # which has no float64
-        probes = fit_probes(train, val, device)
+        probes = fit_probes(train, acc.device)
         for k,p in probes.items(): p.save_pretrained(out/'probes'/k)
-        save_json(out/'baselines.json', score_baselines(probes, val, device))
+        save_json(out/'baselines.json', score_baselines(probes, val, acc.device))
     acc.wait_for_everyone()
     return load_probes(out/'probes'), load_json(out/'baselines.json')
 
@@ -301,7 +312,7 @@ class Run:
 def _model(self:Run):
     "Decoder, optimiser and schedule, new or as they were left; `bare` is the decoder without what `accelerate` puts around it"
     cfg,steps = self.cfg,len(Batches(self.train, self.cfg.batch_size, world=self.acc.num_processes))
-    self.bare = new_decoder(cfg, self.train.meta, self.probes['quadratic_probe']).to(memory_format=torch.channels_last)
+    self.bare = new_decoder(cfg, self.train.meta, self.probes['linear_probe']).to(memory_format=torch.channels_last)
     opt,self.sched = make_optimizer(self.bare, cfg, cfg.epochs*steps)
     self.model,self.opt = self.acc.prepare(self.bare, opt)
     if (self.out/'state.pt').exists(): self.load_state()
@@ -397,7 +408,7 @@ def dinoinv_train(
     amp:int=None,          # 1: half precision where it is native; 0: float32
     clip:float=None,       # largest gradient norm; 0: don't clip
     head:str=None,         # subpixel, or bilinear: the method's own
-    width:int=None,        # channels of the residual blocks (64)
+    width:int=None,        # channels of the residual blocks (default 128, method 64)
     blocks:int=None,       # residual blocks of the decoder (10)
     seed:int=None,         # of weights, crops and order (0)
     workers:int=None,      # processes that load data (0)
@@ -420,9 +431,24 @@ def summary_table(
 )->str:
     "The best epoch against the baselines, as a table"
     best = min((r for r in log if 'val' in r), key=lambda r: r['val']['mae'])
-    rows = {**baselines, f"decoder, epoch {best['epoch']}": best['val']}
+    rows = {**baselines, 'decoder': best['val']}
     lines = [f"{'validation':<20}{'MAE':>8}{'PSNR dB':>9}{'SSIM':>7}"] + [f"{k.replace('_',' '):<20}{v['mae']:>8.4f}{v['psnr']:>9.2f}{v['ssim']:>7.3f}" for k,v in rows.items()]
-    return '\n'.join(lines + [f"n={best['val']['n']} · {config['parameters']/1e6:.2f} M parameters · encoder: {config['encoder']['name']}"])
+    about = f"n={best['val']['n']} · {config['parameters']/1e6:.2f} M parameters · encoder: {config['encoder']['name']}"
+    return '\n'.join(lines + [about, f"decoder: {epoch_line(best['epoch'])}"])
+
+def epoch_line(
+    epoch:int|None, # the best one, as `RUN/best` has it; None: not known
+)->str:
+    "Which epoch a decoder is of, and whether training improved on its start"
+    if epoch is None: return 'of an unknown epoch'
+    return f'of epoch {epoch}' if epoch else 'the start; training did not improve on it'
+
+def best_epoch(
+    folder:str|Path, # of a decoder, such as `RUN/best`
+)->int|None: # None: it was not trained by `train_decoder`
+    "The epoch that the decoder in `folder` is of; 0 is the start"
+    path = Path(folder)/'val_errors.json'
+    return load_json(path)['epoch'] if path.exists() else None
 
 # %% ../nbs/03_train.ipynb #3a524666
 if __name__ == '__main__' and '__file__' in globals(): dinoinv_train() # for `-m dinoinv.train`; a notebook has no file
