@@ -121,7 +121,9 @@ def load_json(
     remedy:str=REMAKE,  # what to do if it is damaged, for the message
 )->object:
     "Read the JSON file at `path`; raises `DinoinvError` naming the file, the fault and the remedy"
-    try: obj = json.loads(Path(path).read_text(encoding='utf-8'))
+    path = Path(path)
+    if path.exists() and not path.is_file(): raise DinoinvError(f'{path} is no file: {remedy}') # a pipe would be waited for
+    try: obj = json.loads(path.read_text(encoding='utf-8'))
     except FileNotFoundError: raise DinoinvError(f'{path} is missing: {remedy.replace("delete it and ", "")}') from None
     except OSError as e: raise DinoinvError(f'{path} cannot be read ({e.strerror}): {remedy}') from e
     except (ValueError, RecursionError) as e: raise DinoinvError(f'{path} is damaged ({e}): {remedy}') from e

@@ -13,7 +13,7 @@ import hashlib, os, re
 from collections import Counter, OrderedDict, defaultdict
 from copy import copy
 from io import BytesIO
-from itertools import chain, count
+from itertools import chain, count, islice
 from dataclasses import dataclass
 from pathlib import Path
 import numpy as np, torch
@@ -181,7 +181,7 @@ def _fill(folder, files, info):
 def _read_features(path):
     "The grid in a `hr_features.pt`, memory-mapped; raises `ValueError` on what is none"
     try: f = torch.load(path, map_location='cpu', weights_only=True, mmap=True)
-    except OSError: raise
+    except PermissionError: raise
     except Exception: raise ValueError('no tensor that torch.save wrote') from None # PyTorch's words advise what is unsafe
     if not isinstance(f, torch.Tensor) or f.layout != torch.strided or f.device.type != 'cpu': raise ValueError('no plain tensor')
     if f.ndim != 3 or not f.numel(): raise ValueError(f'a tensor of shape {tuple(f.shape)} where (C,h,w) belongs')
@@ -190,10 +190,11 @@ def _read_features(path):
     if not _is_finite(f): raise ValueError('it holds NaN or infinite numbers')
     return f
 
-def _read_target(path, size):
-    "The picture in a `target_rgb.png`, (*size,3) bytes; raises `ValueError` if it has another size"
+def _read_target(path, h, w, unit):
+    "The picture in a `target_rgb.png`, bytes; raises `ValueError` unless it is `h`×`w` tokens large"
     with Image.open(path, formats=['PNG']) as im:
-        if im.size[::-1] != size: raise ValueError(f'{im.width}×{im.height} px where {size[1]}×{size[0]} belong')
+        unit = unit or im.width//w
+        if im.size != (w*unit,h*unit): raise ValueError(f'{im.width}×{im.height} px over {w}×{h} tokens of {unit} px')
         return np.asarray(im.convert('RGB'))
 
 def _noted_unit(folder):
@@ -210,16 +211,15 @@ def load_pair(
 )->tuple[torch.Tensor,np.ndarray]: # (C,h,w) fp16 memory-mapped, (H,W,3) bytes
     "Read and check a pair; raises `DinoinvError` naming the file, the fault and the remedy"
     folder = Path(folder)
-    path = folder/FILES[0]
     try:
         for path in (folder/k for k in FILES[::-1]):
             if not path.is_file(): raise ValueError('missing, or no file') # a pipe would be waited for
         f = _read_features(path)
+        h,w = f.shape[1:]
+        unit = unit or _noted_unit(folder) or size and size[1]//w
+        if size and (h*unit,w*unit) != tuple(size): raise ValueError(f'{w}×{h} tokens where meta.json says {size[1]}×{size[0]} px')
         path = folder/FILES[1]
-        unit = unit or _noted_unit(folder) or Image.open(path, formats=['PNG']).width//f.shape[2]
-        grid = tuple(s*unit for s in f.shape[1:])
-        if size and grid != tuple(size): raise ValueError(f'the grid under it stands for {grid[1]}×{grid[0]} px, not {size[1]}×{size[0]}')
-        return f, _read_target(path, grid)
+        return f, _read_target(path, h, w, unit)
     except Exception as e: raise DinoinvError(f'{path}: {_reason(e)}. {ANEW}') from e
 
 ANEW = 'To have damaged pairs made anew, run the same dinoinv_prepare again with --verify'
@@ -291,8 +291,15 @@ def _check_places(photos, pairs):
         raise DinoinvError(f'{pairs} lies in {photos}, and a second run would take the pairs for photos: choose a folder outside of it')
     if pairs.exists() and not pairs.is_dir(): raise DinoinvError(f'{pairs} is a file, and a folder is needed for the pairs')
     ours = (pairs/'meta.json').exists() or not pairs.exists()
-    other = [] if ours else [o.name for o in pairs.iterdir() if o.name != LOCK and not is_litter(o.name)]
+    other = [] if ours else [o.name for o in pairs.iterdir() if not _is_ours(o)]
     if other: raise DinoinvError(f'{pairs} is not empty ({min(other)}) and holds no meta.json: choose another folder for the pairs')
+
+def _is_ours(p):
+    "Whether `p` is something that a killed run may have left in a folder of pairs, or a split whose `meta.json` was lost"
+    if p.name == LOCK or is_litter(p.name): return True
+    return p.name in SPLITS and p.is_dir() and all(_is_pair(d) or is_litter(d.name) for d in islice(p.iterdir(), 20))
+
+def _is_pair(d): return d.is_dir() and not d.is_symlink() and d.name.count('__') == 2 and any((d/k).exists() for k in (*FILES,'info.json'))
 
 def _check_same(pairs, options, force):
     "Refuse to mix: raise unless `pairs` is new, or was begun with the same options, or is to be made anew"
@@ -314,8 +321,6 @@ def _waiting(pairs, skipped, group_by):
     "Textures of photos that can't be read, and of which there are pairs already"
     unread = {_group_and_name(Path(k), group_by, ())[0] for k in skipped if Path(k).suffix.lower() in SUFFIXES}
     return sorted(unread & {d.name.split('__')[0] for s in SPLITS for d in (pairs/s).glob('*__*')})
-
-def _is_pair(d): return d.is_dir() and not d.is_symlink() and d.name.count('__') == 2 and any((d/k).exists() for k in (*FILES,'info.json'))
 
 def _remove_stale(pairs, splits, unread):
     "Delete pairs that are in no split, but those of a photo in `unread`; return the names of both kinds"
@@ -378,7 +383,8 @@ def _write_all(todo, enc, options, skipped, batch_size, workers):
     return meta
 
 # %% ../nbs/01_dataset.ipynb #3aa0496c
-RULES = dict(patch=whole(1), group_by=one_of('folder','file'), fractions=SHARES, seed=whole(0), fuse=one_of('concat','mean'),
+RULES = dict(encoder=('a name, a folder or a loaded Encoder', lambda v: v != '' if isinstance(v, str) else hasattr(v, 'n_layers')),
+             patch=whole(1), group_by=one_of('folder','file'), fractions=SHARES, seed=whole(0), fuse=one_of('concat','mean'),
              batch_size=whole(1, 10_000), workers=whole(0, 256), max_mpx=number(above=True))
 
 def prepare_pairs(
