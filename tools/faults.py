@@ -416,6 +416,15 @@ def _(d):
     (d/'pairs').mkdir(); (d/'pairs/.meta.4711.tmp.json').write_text('{'); (d/'pairs/.lock').touch()
     prepare(d/'pairs')(); must(not litter(d/'pairs'), 'litter')
 
+@case('11 features that are NaN are listed and not stored, the rest is done')
+def _(d):
+    class Sick: # answers NaN for white pictures
+        def __getattr__(self, k): return getattr(ENC, k)
+        def encode(self, images, *args): return torch.cat([ENC.encode(o, *args) + (NAN if o.min() > 250 else 0) for o in images])
+    shutil.copytree(PHOTOS, d/'ph'); Image.new('RGB', (64,64), 'white').save(d/'ph/white.png')
+    meta = prepare_pairs(d/'ph', d/'pairs', **OPTIONS|dict(encoder=Sick(), fractions=(1,0,0)))
+    must('NaN' in meta['skipped']['white.png'] and not difference(content(d/'pairs'), reference('all', fractions=(1,0,0))[1]), meta)
+
 @case('13 temporary files of killed runs are removed')
 def _(d):
     prepare(d/'pairs')()
