@@ -22,10 +22,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import Dinov2Config, Dinov2Model
 from transformers.utils import logging
-from dinoinv.core import DinoinvError, DiskFull, is_litter, load_json, one_writer, remove, save_json
-from dinoinv.dataset import (FILES, SPLITS, PairsDataset, describe, dinoinv_prepare, find_textures, load_meta, load_pair, prepare_pairs,
-                             save_pair)
-from dinoinv.features import Encoder, load_encoder, open_photo, to_tensor
+from dinoinv.core import DinoinvError, is_litter, load_json, one_writer, remove, save_json
+from dinoinv.dataset import FILES, SPLITS, PairsDataset, describe, dinoinv_prepare, find_textures, load_meta, load_pair, prepare_pairs
+from dinoinv.features import Encoder, load_encoder, to_tensor
 
 torch.set_num_threads(1)
 logging.set_verbosity_error()
@@ -69,7 +68,9 @@ class Child:
             time.sleep(.0005)
         with os.fdopen(self.read) as f: said = f.read()
         if isinstance(status, str): return status, '', 0
-        if os.WIFSIGNALED(status): return ('killed' if os.WTERMSIG(status) == signal.SIGKILL else 'traceback'), f'signal {os.WTERMSIG(status)}', 0
+        if os.WIFSIGNALED(status):
+            number = os.WTERMSIG(status)
+            return ('killed' if number == signal.SIGKILL else 'traceback'), f'signal {number}', 0
         text,changes = json.loads(said)
         return ('done','refused','wrong','traceback')[os.WEXITSTATUS(status)], text or '', changes
 
@@ -203,7 +204,9 @@ def hurt(t, path, how):
     path.unlink()
     i = int(t.rng.integers(len(b)))
     if how in ('folder','pipe'): path.mkdir() if how == 'folder' else os.mkfifo(path)
-    elif how != 'gone': path.write_bytes(dict(empty=b'', cut=b[:i], flip=b[:i]+bytes([b[i]^1<<int(t.rng.integers(8))])+b[i+1:], junk=t.rng.bytes(len(b)))[how])
+    elif how != 'gone':
+        flipped = b[:i] + bytes([b[i]^1<<int(t.rng.integers(8))]) + b[i+1:]
+        path.write_bytes(dict(empty=b'', cut=b[:i], flip=flipped, junk=t.rng.bytes(len(b)))[how])
     return True
 
 def damage(t, n):
@@ -217,19 +220,20 @@ def damage(t, n):
         was = path.read_bytes()
         if not hurt(t, path, how): t.n -= 1; shutil.rmtree(out); continue
         what = f'{how} {path.relative_to(out)}'
+        spoilt = not path.is_file() or path.read_bytes() != was
         def look():
             if d := difference(content(out), want): raise Wrong(f'taken for whole: {d}')
         outcome = attempt(look)
-        if how == 'flip': outcome = (*outcome[:1], outcome[1], 0) if outcome[0] != 'wrong' else ('refused',str(path),0) # --verify finds it
-        if t.check(outcome, ['done','refused'], f'{what}, reading') and outcome[0] == 'refused' and path.name not in outcome[1]:
-            if name != 'meta.json' or 'meta.json' not in outcome[1] and 'unfinished' not in outcome[1]: t.bad('wrong', f'{what}: the message does not name it: {outcome[1]}')
+        expected = ['done','refused'] + ['wrong']*(how == 'flip') # one bit is for --verify to find
+        said = outcome[1]
+        named = path.name in said or name == 'meta.json' and 'unfinished' in said
+        if t.check(outcome, expected, f'{what}, reading') and outcome[0] == 'refused' and not named: t.bad('wrong', f'{what}: not named in {said}')
         force = name == 'meta.json'
         if force: t.check(attempt(prepare(out)), ['done','refused'], f'{what}, without --force')
         if how == 'folder' and force: path.rmdir() # nobody's fault but a human's
         if t.check(attempt(prepare(out, verify=True, force=force)), ['done'], f'{what}, preparing again'):
             judge(t, out, want, what)
-            same = path.is_file() and path.read_bytes() == was
-            if not force and name != 'info.json' and how != 'gone' and not same and not load_json(out/'meta.json')['damaged']: t.bad('wrong', f'{what}: not listed')
+            if spoilt and name in FILES and not load_json(out/'meta.json')['damaged']: t.bad('wrong', f'{what}: not listed')
         shutil.rmtree(out)
 
 FORMATS = dict(png={}, jpg={}, webp=dict(lossless=True), tif={}, bmp={})
@@ -278,16 +282,18 @@ def writers(t, n):
         shutil.rmtree(out)
 
 NAN,INF = float('nan'),float('inf')
-WORST = dict(patch=[0,-14,13,57,NAN,'56',None,56.], group_by=['','nope',None,3], fractions=[(NAN,0,1),(.5,.5),(1,1,1),(-1,1,1),(INF,0,0),'.8,.1,.1',None,(0,0,1)],
-             seed=[-1,NAN,None,'0',.5], layers=[[1,1],[],[-1],[9],3,'1',[NAN],[True,0]], fuse=['','max',None], batch_size=[0,-3,NAN,10**9,None],
-             workers=[-1,NAN,10**6,None], max_mpx=[0,-1,NAN,INF,None,'1'], encoder=['','nope',None,3])
+WORST = dict(patch=[0,-14,13,57,NAN,'56',None,56.], group_by=['','nope',None,3], seed=[-1,NAN,None,'0',.5], fuse=['','max',None],
+             fractions=[(NAN,0,1),(.5,.5),(1,1,1),(-1,1,1),(INF,0,0),'.8,.1,.1',None,(0,0,1)],
+             layers=[[1,1],[],[-1],[9],3,'1',[NAN],[True,0]], batch_size=[0,-3,NAN,10**9,None], workers=[-1,NAN,10**6,None],
+             max_mpx=[0,-1,NAN,INF,None,'1'], encoder=['','nope',None,3])
 
 def options(t, n):
     "Every option's worst values are refused before any work, with its name in the message"
     for k,v in [(k,v) for k,vs in WORST.items() for v in vs]:
         out = t.trial()
         outcome = attempt(prepare(out, **{k: v}), limit=20)
-        if t.check(outcome, ['refused'], f'{k}={v!r}') and k not in outcome[1] and repr(v) not in outcome[1]: t.bad('wrong', f'{k}={v!r}: {outcome[1]}')
+        said = outcome[1]
+        if t.check(outcome, ['refused'], f'{k}={v!r}') and k not in said and repr(v) not in said: t.bad('wrong', f'{k}={v!r}: {said}')
         if out.exists(): t.bad('wrong', f'{k}={v!r}: a folder was made')
     for k,v in [('crop',0),('crop',-5),('crop',NAN),('split','../x'),('split',None),('cache_mb',-1),('seed',-1)]:
         t.trial(); t.check(attempt(lambda: PairsDataset(ROOT/'ref', **{k: v}) and None), ['refused'], f'PairsDataset {k}={v!r}')
@@ -297,12 +303,15 @@ def disk(t, n):
     _,want = reference('ref')
     for _ in range(max(n//4, 2)):
         at = t.trial(); at.mkdir()
-        mount = lambda size, *more: subprocess.run(['mount','-t','tmpfs','-o',','.join((f'size={size}',*more)),'tmpfs',at], capture_output=True, text=True)
-        if r := mount(f'{4*int(t.rng.integers(1, 40))}k').stderr: t.n -= 1; t.notes.append(f'disk: skipped, no small file system could be mounted ({r.strip()})'); return
+        kind = ['mount','-t','tmpfs','-o']
+        mount = lambda *how: subprocess.run([*kind, ','.join(how), 'tmpfs', at], capture_output=True, text=True)
+        if why := mount(f'size={4*int(t.rng.integers(1, 40))}k').stderr.strip():
+            t.n -= 1; t.notes.append(f'disk: skipped, no small file system could be mounted ({why})')
+            return
         try:
             how,said,_ = attempt(prepare(at/'pairs'))
             if t.check((how,said,0), ['refused'], 'full disk') and 'no space left' not in said: t.bad('tracebacks', said)
-            mount('64m', 'remount')
+            mount('size=64m', 'remount')
             if t.check(attempt(prepare(at/'pairs')), ['done'], 'with room'): judge(t, at/'pairs', want, 'after a full disk')
         finally: subprocess.run(['umount', at])
 
@@ -321,13 +330,15 @@ def encoder(t, n):
         if how == 'narrow': w = weights | {k: weights[k][...,:-1].clone()}
         if how in ('lacks','renamed','narrow'): save_file(w, file, dict(format='pt'))
         if how == 'cut': file.write_bytes(file.read_bytes()[:int(t.rng.integers(file.stat().st_size))])
-        if how == 'config': (b := (out/'config.json').read_bytes()) and (out/'config.json').write_bytes(b[:int(t.rng.integers(len(b)-2))])
+        if how == 'config': b = (out/'config.json').read_bytes(); (out/'config.json').write_bytes(b[:int(t.rng.integers(len(b)-2))])
         if how == 'empty': file.unlink()
         t.check(attempt(lambda: load_encoder(str(out), device='cpu') and None), ['refused'], f'{how} {k}')
         shutil.rmtree(out)
     one = np.zeros((28,28,3), np.uint8)
-    for image in (one+.5+one.dtype.type(1), one.astype(float)-1, one.astype(int), one.astype(np.int32), one > 0, one.T, np.zeros((14,28,28)), torch.zeros(14,28,28),
-                  one*NAN, one+INF, [], 'a.png', True, None, 3, one[:0], one[:27], [one,one[:14]], np.zeros((28,28,2)), one.astype(complex), np.array(['x'])):
+    images = [one+1.5, one-1., one*NAN, one+INF, one.astype(int), one.astype(np.int32), one.astype(complex), one > 0, np.array(['x']),
+              one.T, np.zeros((14,28,28)), torch.zeros(14,28,28), np.zeros((28,28,2)), one[:0], one[:27], [one,one[:14]],
+              [], 'a.png', True, None, 3]
+    for image in images:
         t.trial(); t.check(attempt(lambda: ENC.encode(image) and None), ['refused'], f'encode {image!r}'[:90])
 
 
@@ -372,7 +383,8 @@ def _(d):
     for k in range(1, total, 1+total//12):
         remove(d/'pairs'); prepare(d/'pairs')(); attempt(job, die_at=k)
         meta = load_json(d/'pairs/meta.json')
-        if meta['complete'] and meta['options']['layers'] is None: must(not difference(content(d/'pairs'), content(ROOT/'ref')), f'change {k}')
+        if meta['complete'] and meta['options']['layers'] is None:
+            must(not difference(content(d/'pairs'), content(ROOT/'ref')), f'change {k}')
 
 @case('5 output inside the input, pairs for photos')
 def _(d):
