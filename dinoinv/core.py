@@ -41,7 +41,8 @@ def full_disk_said(
     try: yield
     except (OSError, RuntimeError) as e:
         if not _is_full(e, folder): raise
-        raise DiskFull(f'no space left on the disk of {folder}: free some and run the same command again, it takes up where it stopped') from e
+        again = 'free some and run the same command again, it takes up where it stopped'
+        raise DiskFull(f'no space left on the disk of {folder}: {again}') from e
 
 # %% ../nbs/00_core.ipynb #7ff08cb6
 @contextmanager
@@ -75,6 +76,7 @@ def remove(
     if path.is_dir() and not path.is_symlink(): shutil.rmtree(path)
     else: path.unlink(missing_ok=True)
 
+# %% ../nbs/00_core.ipynb #eb4642b9
 def remove_litter(
     folder:str|Path, # not its subfolders; no other writer may be at work in it
 )->list[str]: # names
@@ -90,12 +92,14 @@ def one_writer(
 )->Iterator[list[str]]: # names of what killed writers had left in it, and that was removed
     "Keep other processes from writing to `folder`; raises `DinoinvError` if one is at it"
     folder = Path(folder)
-    if folder.exists() and not folder.is_dir(): raise DinoinvError(f'{folder} is a file, and a folder is needed: choose another name')
+    if folder.exists() and not folder.is_dir(): raise DinoinvError(f'{folder} is a file, no folder: choose another name')
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder/LOCK)
     try:
         with full_disk_said(folder): lock.acquire(timeout=0)
-    except Timeout: raise DinoinvError(f'another process is writing to {folder}: wait until it has ended, or choose another folder') from None
+    except Timeout:
+        remedy = 'wait until it has ended, or choose another folder'
+        raise DinoinvError(f'another process is writing to {folder}: {remedy}') from None
     try: yield remove_litter(folder)
     finally: lock.release()
 
@@ -121,8 +125,10 @@ def load_json(
     remedy:str=REMAKE,  # what to do if it is damaged, for the message
 )->object:
     "Read the JSON file at `path`; raises `DinoinvError` naming the file, the fault and the remedy"
-    try: obj = json.loads(Path(path).read_text(encoding='utf-8'))
-    except FileNotFoundError: raise DinoinvError(f'{path} is missing: {remedy.replace("delete it and ", "")}') from None
+    path = Path(path)
+    if not path.exists(): raise DinoinvError(f'{path} is missing: {remedy.removeprefix("delete it and ")}')
+    if not path.is_file(): raise DinoinvError(f'{path} is no file: {remedy}') # a pipe would be waited for
+    try: obj = json.loads(path.read_text(encoding='utf-8'))
     except OSError as e: raise DinoinvError(f'{path} cannot be read ({e.strerror}): {remedy}') from e
     except (ValueError, RecursionError) as e: raise DinoinvError(f'{path} is damaged ({e}): {remedy}') from e
     if isinstance(obj, kind): return obj
@@ -161,6 +167,7 @@ def number(
     fits = lambda v: (v > low if above else v >= low) and (high is None or v <= high)
     return words, lambda v: isinstance(v, (int,float)) and not isinstance(v, bool) and isfinite(v) and fits(v)
 
+# %% ../nbs/00_core.ipynb #17efe41b
 def check_settings(
     values:dict, # setting → value
     rules:dict,  # setting → (what is allowed, a function that says whether a value is)
