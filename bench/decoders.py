@@ -1,119 +1,104 @@
-"""Which decoder? Variants beside the default, each trained alike on the same pairs and scored on held-out photos.
+"""Which decoder? Variants beside the default, each trained alike on the same pairs of real photos.
 
-    python bench/decoders.py PAIRS OUT [--epochs 8] [--seeds 0] [--only default,method]
+    python bench/decoders.py PAIRS OUT [--epochs 6] [--seeds 0] [--only 'default;no blocks']   choose: validation patches
+    python bench/decoders.py PAIRS OUT --test [--only …]                                    report: test patches, once
 
-Each run leaves OUT/<variant>-<seed>.json, so a second call does only what is missing; the table at the end is made from what is
-there. Blocks, heads and losses that did not earn a place in the package are defined here.
+Each run leaves OUT/<variant>-<seed>/, so a second call does only what is missing; the table at the end is made from what is
+there. What did not earn a place in the package (a quadratic start, gates, other losses, averaged weights) is defined here.
 """
 import os; os.environ.setdefault('TQDM_DISABLE', '1')
 import time
 from copy import deepcopy
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 import numpy as np, torch, torch.nn as nn, torch.nn.functional as F
 from fastcore.script import call_parse
 from torch.utils.flop_counter import FlopCounterMode
 from torchmetrics.functional.image import structural_similarity_index_measure as ssim
+from dinoinv import decoder as decoder_module
 from dinoinv.core import load_json, save_json
 from dinoinv.dataset import PairsDataset
-from dinoinv.decoder import Decoder
+from dinoinv.decoder import Decoder, LinearProbe, normalise
 from dinoinv.features import amp_dtype, encoder_line
-from dinoinv.train import PRESETS, TrainConfig, average, fit_probes, load_batches, load_probes, make_optimizer, predict, validate
 from dinoinv.inference import bootstrap_ci
+from dinoinv.train import PRESETS, TrainConfig, average, fit_probes, load_batches, make_optimizer, predict, validate
 
-# ---- blocks and heads that were tried ----
+# ---- inputs beyond a token: closed forms that were tried ----
 
-class ConvNeXtBlock(nn.Module):
-    "Depthwise 7×7, then two 1×1 over four times the width"
-    def __init__(self, width):
+class Products(nn.Module):
+    "A token, and the token times each of its first principal components: `(B,C,h,w)` → `(B,(1+k)·C,h,w)`"
+    def __init__(self, probe, batches, k=4):
         super().__init__()
-        self.f = nn.Sequential(nn.Conv2d(width, width, 7, padding=3, groups=width), nn.GroupNorm(1, width), nn.Conv2d(width, 4*width, 1), nn.GELU(), nn.Conv2d(4*width, width, 1))
-        self.gain = nn.Parameter(torch.zeros(width,1,1))
-    def forward(self, x): return x + self.gain*self.f(x)
+        self.probe = [probe] # in a list: its numbers are not ours
+        cov = sum(self._gram(f) for f,_ in batches)
+        val,vec = torch.linalg.eigh(cov/cov.diagonal().mean())
+        self.directions = nn.Buffer((vec/val.clamp(min=1e-6).sqrt()).flip(1).T[:k, :, None, None].float())
+    def _gram(self, f):
+        x = normalise(f, self.probe[0].mean, self.probe[0].std).movedim(1, -1).flatten(0, -2)
+        return (x.T@x).double()
+    def of(self, x, y):
+        "`y`, and `y` times the components of `x`"
+        with torch.autocast('cpu', enabled=False): z = F.conv2d(x.float(), self.directions)
+        return torch.cat([y, *(y*z[:,i:i+1] for i in range(len(self.directions)))], 1)
+    def forward(self, f):
+        x = normalise(f, self.probe[0].mean, self.probe[0].std)
+        return self.of(x, x)
 
-class AttentionBlock(nn.Module):
-    "Attention among all tokens, then an MLP"
-    def __init__(self, width, heads=4):
+class Neighbours(nn.Module):
+    "A token and the eight around it, `(B,C,h,w)` → `(B,9·C,h,w)`"
+    def forward(self, f): return F.unfold(F.pad(f, (1,1,1,1), mode='replicate'), 3).view(len(f), -1, *f.shape[-2:])
+
+class Then(nn.Module):
+    "One module after another, with the interface of a probe"
+    def __init__(self, first, probe): super().__init__(); self.first,self.probe = first,probe
+    def forward(self, f): return self.probe(self.first(f))
+
+class Gate(nn.Module):
+    "Products of linear maps of a token, added to it; the identity at first"
+    def __init__(self, dim, hidden=128):
         super().__init__()
-        self.heads = heads
-        self.n1,self.n2 = nn.GroupNorm(1, width),nn.GroupNorm(1, width)
-        self.qkv,self.proj = nn.Conv2d(width, 3*width, 1),nn.Conv2d(width, width, 1)
-        self.mlp = nn.Sequential(nn.Conv2d(width, 4*width, 1), nn.GELU(), nn.Conv2d(4*width, width, 1))
-        self.g1,self.g2 = (nn.Parameter(torch.zeros(width,1,1)) for _ in range(2))
+        self.up,self.down = nn.Conv2d(dim, 2*hidden, 1), nn.Conv2d(hidden, dim, 1)
+        nn.init.zeros_(self.down.weight); nn.init.zeros_(self.down.bias)
     def forward(self, x):
-        b,c,h,w = x.shape
-        q,k,v = (o.reshape(b, self.heads, -1, h*w).mT for o in self.qkv(self.n1(x)).chunk(3, 1))
-        x = x + self.g1*self.proj(F.scaled_dot_product_attention(q, k, v).mT.reshape(b, c, h, w))
-        return x + self.g2*self.mlp(self.n2(x))
+        a,b = self.up(x).chunk(2, 1)
+        return x + self.down(a*torch.tanh(b))
 
-class Progressive(nn.Module):
-    "Twice the grid by pixel shuffle, a 3×3 convolution there, then all pixels: in place of the one 3×3 convolution at token resolution"
-    def __init__(self, width, unit, mid=48):
-        super().__init__()
-        self.up = nn.Sequential(nn.Conv2d(width, 4*mid, 1), nn.PixelShuffle(2), nn.GELU(), nn.Conv2d(mid, mid, 3, padding=1), nn.GELU())
-        self.last = nn.Conv2d(mid, 3*(unit//2)**2, 3, padding=1)
-        nn.init.zeros_(self.last.weight); nn.init.zeros_(self.last.bias)
-        self.unit = unit
-    def forward(self, x): return F.pixel_unshuffle(F.pixel_shuffle(self.last(self.up(x)), self.unit//2), self.unit)
-
-class Refiner(nn.Module):
-    "A few 3×3 convolutions on the decoded picture, at half its resolution, added to it: they see what the token grid cuts apart"
-    def __init__(self, width=32, depth=3):
-        super().__init__()
-        dims = [12] + [width]*depth
-        layers = [o for a,b in zip(dims, dims[1:]) for o in (nn.Conv2d(a, b, 3, padding=1), nn.GELU())]
-        self.net = nn.Sequential(nn.PixelUnshuffle(2), *layers, nn.Conv2d(width, 12, 3, padding=1), nn.PixelShuffle(2))
-        nn.init.zeros_(self.net[-2].weight); nn.init.zeros_(self.net[-2].bias)
-    def forward(self, x): return x + self.net(x)
-
-def refined(**k):
-    "The default decoder with a `Refiner` behind it"
-    d = Decoder(**k); d.upsample = nn.Sequential(d.upsample, Refiner())
-    return d
-
-def trunk(block, n):
-    "The default decoder with other blocks"
-    def make(**k):
-        d = Decoder(**k)
-        d.blocks = nn.Sequential(*[block(d.stem[0].out_channels) for _ in range(n)])
-        return d
-    return make
-
-def progressive(**k):
-    "The default decoder with a `Progressive` head"
-    d = Decoder(**k); d.out = Progressive(d.stem[0].out_channels, d.unit)
-    return d
+class Quadratic(Decoder):
+    "The default decoder up to version 0.1's last change: its shortcut starts from the quadratic probe, behind three gates; a trunk of 64 channels"
+    def prepare(self, products, probe):
+        self.products,self.gates = products,nn.Sequential(*[Gate(self.in_dim) for _ in range(3)])
+        self.shortcut = nn.Conv2d(probe.in_dim, 3*self.unit**2, 1)
+        with torch.no_grad(): # the probe normalises its inputs, the shortcut does not
+            w = probe.linear.weight/probe.std.view(1,-1,1,1)
+            self.shortcut.weight.copy_(w); self.shortcut.bias.copy_(probe.linear.bias - w[...,0,0]@probe.mean)
+        return self
+    def forward(self, f):
+        x = normalise(f, self.mean, self.std)
+        g = self.gates(x)
+        return self.upsample(self.out(self.blocks(self.stem(g))).float() + self.shortcut(self.products.of(x, g)))
 
 # ---- losses ----
 
 def l1(p, t): return (p-t).abs().mean()
-def charbonnier(p, t): return ((p-t).square()+1e-6).sqrt().mean()
 def l1_ssim(p, t): return .9*l1(p, t) + .1*(1-ssim(p, t, data_range=1.))
-def mse(p, t): return 10*F.mse_loss(p, t)
 
-# ---- the variants: name → (decoder, settings), and what starts them ----
+# ---- the variants: name → (shape, settings, what else) ----
 
 S = TrainConfig()
 VARIANTS = {
-    'method':            (partial(Decoder, head='bilinear'), PRESETS['method'], {}),
-    'subpixel':          (partial(Decoder, shortcut=False), S, {}),
-    'linear start':      (partial(Decoder, products=0, gates=0), S, dict(start='linear_probe')),
-    'quadratic start':   (partial(Decoder, gates=0), S, {}),
-    'default':           (Decoder, S, {}),
-    'no trunk':          (partial(Decoder, blocks=0), S, {}),
-    '6 gates':           (partial(Decoder, gates=6), S, {}),
-    '5 blocks':          (partial(Decoder, blocks=5), S, {}),
-    'width 96':          (partial(Decoder, width=96), S, {}),
-    'dilation 1':        (partial(Decoder, dilations=(1,)), S, {}),
-    'dilations 1 2 4':   (partial(Decoder, dilations=(1,2,4)), S, {}),
-    'ConvNeXt':          (trunk(ConvNeXtBlock, 6), S, {}),
-    'attention':         (trunk(AttentionBlock, 6), S, {}),
-    'progressive head':  (progressive, S, {}),
-    'refiner':           (refined, S, {}),
-    'EMA':               (Decoder, S, dict(ema=.98)),
-    'Charbonnier':       (Decoder, S, dict(loss=charbonnier)),
-    'L1 + 0.1 SSIM':     (Decoder, S, dict(loss=l1_ssim)),
-    'MSE':               (Decoder, S, dict(loss=mse)),
+    'default':              ({}, S, {}),
+    'no blocks':            (dict(blocks=0), S, {}),
+    'quadratic, gates':     (dict(width=64), S, dict(make=Quadratic)),
+    'width 96':             (dict(width=96), S, {}),
+    'width 160, 6 blocks':  (dict(width=160, blocks=6), S, {}),
+    'no shortcut':          (dict(shortcut=False), S, {}),
+    "the method's":         (dict(head='bilinear', width=64), PRESETS['method'], {}),
+    'L1 + 0.1 (1 − SSIM)':  ({}, S, dict(loss=l1_ssim)),
+    'averaged weights, .98':({}, S, dict(ema=.98)),
+    'beta2 .999':           ({}, replace(S, beta2=.999), {}),
+    'beta2 .95':            ({}, replace(S, beta2=.95), {}),
+    'no limit for tokens':  ({}, S, dict(limit=1e9)),
 }
 
 def train(model, ds, cfg, epochs, loss=l1, ema=None):
@@ -124,8 +109,7 @@ def train(model, ds, cfg, epochs, loss=l1, ema=None):
     for ds.epoch in range(1, epochs+1):
         for b in load_batches(ds, cfg.batch_size, True):
             with torch.autocast('cpu', dtype=dtype, enabled=dtype is not None): pred = predict(model, b)
-            value = loss(pred, b['target'])
-            value.backward()
+            loss(pred, b['target']).backward()
             if cfg.clip: nn.utils.clip_grad_norm_(model.parameters(), cfg.clip)
             opt.step(); opt.zero_grad(); sched.step()
             if ema:
@@ -133,49 +117,79 @@ def train(model, ds, cfg, epochs, loss=l1, ema=None):
                     for a,p in zip(avg.parameters(), model.parameters()): a.lerp_(p, 1-ema)
     return (avg or model).eval(), (time.process_time()-start)/epochs
 
-def run(name, seed, epochs, train_ds, val, test, probes):
-    make,cfg,kw = VARIANTS[name]
-    kw = dict(kw); start = probes[kw.pop('start', 'quadratic_probe')]
-    torch.manual_seed(seed)
-    model = make(in_dim=start.in_dim, unit=start.unit, encoder=train_ds.meta['encoder']).start_from(start)
-    train_ds.seed = seed
-    with FlopCounterMode(display=False) as c: model(torch.zeros(1, start.in_dim, 14, 14))
-    model,secs = train(model, train_ds, cfg, epochs, **kw)
-    v,t = validate(model, val),validate(model, test)
-    return dict(variant=name, seed=seed, epochs=epochs, parameters=model.n_params, macs=c.get_total_flops()/2, cpu_s_epoch=secs, val=average(v), test=average(t), psnrs=[r['psnr'] for r in t])
+def closed_forms(ds):
+    "name → probe, each in closed form on all of `ds`"
+    batches = lambda: ((b['features'],b['target']) for b in load_batches(ds.whole(), 8))
+    linear = fit_probes(ds)['linear_probe']
+    forms = dict(linear=linear)
+    for k,first in {'quadratic':Products(linear, batches()), '3×3 tokens, linear':Neighbours()}.items():
+        forms[k] = Then(first, LinearProbe.fit(((first(f),x) for f,x in batches()), ds.unit))
+    return forms
 
-def table(out, photos, encoder, epochs):
-    "What stands in `out`, as a table in Markdown"
-    done = [load_json(p) for p in sorted(out.glob('*.json'))]
-    by = {}
-    for r in done: by.setdefault(r['variant'], []).append(r)
-    print('| variant | parameters | MACs a token | CPU s an epoch | val PSNR | test PSNR dB | SSIM | against the default (95 %), dB | seeds |\n|---|---|---|---|---|---|---|---|---|')
-    for k in [*(k for k in by if k not in VARIANTS), *(k for k in VARIANTS if k in by)]:
-        rs = by[k]; m = lambda f: np.mean([f(r) for r in rs]); ps = np.mean([r['psnrs'] for r in rs], 0)
-        ref = np.mean([r['psnrs'] for r in by['default'] if r.get('seed') in {q.get('seed', 0) for q in rs}], 0) if 'default' in by else None
-        diff = '' if ref is None or k == 'default' else f"{(ps-ref).mean():+.2f} ({', '.join(f'{v:+.2f}' for v in bootstrap_ci((ps-ref).tolist(), photos))})"
-        sd = f" ± {np.std([r['test']['psnr'] for r in rs], ddof=1):.2f}" if len(rs) > 1 else ''
-        cost = f"{rs[0]['parameters']/1e6:.2f} M | {rs[0]['macs']/196e6:.2f} M | {m(lambda r: r['cpu_s_epoch']):.1f}" if 'macs' in rs[0] else '| |'
-        print(f"| {k.replace('_',' ')} | {cost} | {m(lambda r: r['val']['psnr']):.2f} | {m(lambda r: r['test']['psnr']):.2f}{sd} | {m(lambda r: r['test']['ssim']):.3f} | {diff} | {len(rs) if 'seed' in rs[0] else '–'} |")
-    print(f"\n{epochs} epochs; test: {len(photos)} patches of {len(set(photos))} photos · {encoder_line(encoder)}")
+def build(name, forms, meta):
+    "A variant, untrained"
+    shape,cfg,more = VARIANTS[name]
+    start = forms['linear']
+    model = more.get('make', Decoder)(start.in_dim, unit=start.unit, encoder=meta['encoder'], **shape).start_from(start)
+    if 'make' in more: model.prepare(forms['quadratic'].first, forms['quadratic'].probe)
+    return model,cfg,{k: v for k,v in more.items() if k in ('loss','ema')}
+
+def run(name, seed, epochs, ds, val, forms, folder):
+    torch.manual_seed(seed)
+    ds.seed = seed
+    decoder_module.LIMIT = VARIANTS[name][2].get('limit', 2.)
+    model,cfg,more = build(name, forms, ds.meta)
+    with FlopCounterMode(display=False) as c: model(torch.zeros(1, model.in_dim, 14, 14))
+    model,seconds = train(model, ds, cfg, epochs, **more)
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.save(model.state_dict(), folder/'weights.pt')
+    save_json(folder/'val.json', dict(variant=name, seed=seed, epochs=epochs, parameters=model.n_params, macs=c.get_total_flops()/2/196,
+                                      cpu_s_epoch=seconds, rows=validate(model, val)))
+
+def scored(folder, split, name, forms, ds, part):
+    "Scores of a finished run on `part`, computed once"
+    path = folder/f'{split}.json'
+    if not path.exists():
+        decoder_module.LIMIT = VARIANTS[name][2].get('limit', 2.)
+        model = build(name, forms, ds.meta)[0]
+        model.load_state_dict(torch.load(folder/'weights.pt', weights_only=True))
+        save_json(path, load_json(folder/'val.json') | dict(rows=validate(model.eval(), part)))
+    return load_json(path)
+
+def table(found, split, photos, encoder, epochs):
+    "The variants as a table in Markdown, with paired differences against the default"
+    ps = lambda rs: np.mean([[min(r['psnr'], 100.) for r in run['rows']] for run in rs], 0)
+    print(f'| {split} patches | parameters | MACs a token | CPU s an epoch | PSNR dB | SSIM | against the default (95 %), dB | seeds |\n|---|---|---|---|---|---|---|---|')
+    for k,rs in found.items():
+        same = [r for r in found.get('default', []) if r.get('seed') in {q.get('seed', r['seed']) for q in rs}]
+        diff = ps(rs)-ps(same) if same and k != 'default' else None
+        interval = '' if diff is None else f"{diff.mean():+.2f} ({', '.join(f'{v:+.2f}' for v in bootstrap_ci(diff.tolist(), photos))})"
+        means = [average(r['rows']) for r in rs]
+        spread = f" ± {np.std([m['psnr'] for m in means], ddof=1):.2f}" if len(rs) > 1 else ''
+        cost = f"{rs[0]['parameters']/1e6:.2f} M | {rs[0]['macs']/1e6:.2f} M | {np.mean([r['cpu_s_epoch'] for r in rs]):.1f}" if 'macs' in rs[0] else '| |'
+        print(f"| {k} | {cost} | {np.mean([m['psnr'] for m in means]):.2f}{spread} | {np.mean([m['ssim'] for m in means]):.3f} | {interval} | {len(rs) if 'seed' in rs[0] else '–'} |")
+    print(f'\n{epochs} epochs; {len(photos)} patches of {len(set(photos))} photos; intervals draw photos · {encoder_line(encoder)}')
 
 @call_parse
 def main(pairs:str,          # folder written by dinoinv_prepare
          out:str,            # folder for the results of each run
-         epochs:int=8,       # of each
+         epochs:int=6,       # of each
          seeds:str='0',      # of weights, crops and order
-         only:str=None):     # variants, separated by commas; default: all
+         only:str=None,      # variants, separated by semicolons; default: all
+         test:bool=False):   # score finished runs on the test patches, train nothing
     "Train decoder variants alike and compare them; see the head of this file"
-    out,names = Path(out),only.split(',') if only else list(VARIANTS)
+    out,names = Path(out),only.split(';') if only else list(VARIANTS)
     ds = PairsDataset(pairs, 'train', S.crop)
-    val,test = (PairsDataset(pairs, s, None, random=False) for s in ('val','test'))
-    if not (out/'probes').exists():
-        for k,p in fit_probes(ds, val).items(): p.save_pretrained(out/'probes'/k)
-    probes = load_probes(out/'probes')
-    for k,p in probes.items():
-        if not (out/f'{k}.json').exists(): rows = validate(p, test); save_json(out/f'{k}.json', dict(variant=k, val=average(validate(p, val)), test=average(rows), psnrs=[r['psnr'] for r in rows]))
-    for seed in map(int, seeds.split(',')):
-        for name in names:
-            path = out/f'{name}-{seed}.json'
-            if not path.exists(): save_json(path, run(name, seed, epochs, ds, val, test, probes)); print(path.stem, load_json(path)['test'], flush=True)
-    table(out, [n.split('__')[0] for n in test.names], ds.meta['encoder'], epochs)
+    val,tst = (PairsDataset(pairs, s, None, random=False) for s in ('val','test'))
+    forms = closed_forms(ds)
+    split,part = ('test',tst) if test else ('validation',val)
+    found = {f'{k} probe': [dict(rows=validate(p, part))] for k,p in forms.items()}
+    for name in names:
+        for seed in map(int, seeds.split(',')):
+            folder = out/f'{name}-{seed}'
+            if not test and not (folder/'val.json').exists():
+                run(name, seed, epochs, ds, val, forms, folder)
+                print(folder.name, {k: round(v, 4) for k,v in average(load_json(folder/'val.json')['rows']).items()}, flush=True)
+            if (folder/'val.json').exists():
+                found.setdefault(name, []).append(scored(folder, 'test' if test else 'val', name, forms, ds, part))
+    table(found, split, [n.split('__')[0] for n in part.names], ds.meta['encoder'], epochs)

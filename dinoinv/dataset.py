@@ -616,7 +616,7 @@ def _parse_fractions(fractions):
 def dinoinv_prepare(
     photos:str,             # folder of texture photos, one subfolder a texture
     pairs:str,              # folder to write the pairs to; a second run does only what is missing
-    encoder:str=DEFAULT,    # hub id of a DINOv2 model, a folder written with save_pretrained, 'untrained' (the control) or 'auto'
+    encoder:str=DEFAULT,    # hub id of a DINOv2 model, a folder written with save_pretrained, 'mini', 'untrained' (the control), 'untrained:NAME' or 'auto'
     patch:int=518,          # side of a patch, px, a multiple of 14; a smaller photo gives one patch, as large as it can
     group_by:str='folder',  # what counts as one texture, so stays in one split: folder or file
     fractions:str='.8,.1,.1', # of the textures, for train, val and test

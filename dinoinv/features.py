@@ -355,6 +355,8 @@ def _complete(model, loading, name):
 # %% ../nbs/00_features.ipynb #6fd30a1e
 def _pretrained(name, revision):
     from transformers import AutoConfig, AutoModel
+    from transformers.utils import logging
+    logging.disable_progress_bar() # of weights read from disk, which takes a blink; downloads keep theirs
     if not within_reach(name, revision):
         raise DinoinvError(f'{name!r} is neither a folder here, nor in the hub cache, nor could the HuggingFace hub be reached. {REMEDY}.')
     try:
