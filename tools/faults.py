@@ -1,0 +1,530 @@
+"""Faults on purpose: jobs are killed, files damaged, disks filled, options wrong. Ends in a table that must hold nothing but zeros.
+
+    python tools/faults.py                               # every section, in less than a minute
+    python tools/faults.py --trials 500                  # at length
+    python tools/faults.py --only kills damage --seed 7  # some of it, on other random numbers
+
+lost         what was finished is gone, or what could be made is not
+wrong        something else than it ought to be, or accepted where it should be refused
+stuck        it does not end, or can't be taken up again
+tracebacks   an error that is not a `DinoinvError`, so names neither the file nor a remedy
+
+A section is a function of a `Tally` and a number of trials, listed in `SECTIONS`; `points` runs the small `CASES` one by one.
+Each trial runs in a fork of this process, made after the imports, so that it takes milliseconds.
+"""
+import argparse, json, os, shutil, signal, subprocess, sys, tempfile, time, traceback
+from collections import Counter
+from itertools import product
+from pathlib import Path
+os.environ['TQDM_DISABLE'] = '1'
+import numpy as np, torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from transformers import Dinov2Config, Dinov2Model
+from transformers.utils import logging
+from dinoinv.core import DinoinvError, is_litter, load_json, one_writer, remove, save_json
+from dinoinv.dataset import FILES, SPLITS, PairsDataset, describe, dinoinv_prepare, find_textures, load_meta, load_pair, prepare_pairs
+from dinoinv.features import Encoder, load_encoder, to_tensor
+
+torch.set_num_threads(1)
+logging.set_verbosity_error()
+KINDS = 'lost','wrong','stuck','tracebacks'
+
+
+# ── one trial, in a process of its own ───────────────────────────────────────────────────────────────────────────────────
+
+class Wrong(Exception):
+    "Raised in a trial: the result is not what it ought to be"
+
+class Child:
+    "`func` in a fork of this process; `die_at`: killed just before its so-many-th change to the file system"
+    def __init__(self, func, die_at=None):
+        self.read,write = os.pipe()
+        self.pid,self.start = os.fork(),time.time()
+        if self.pid: os.close(write); return
+        os.setpgid(0, 0) # it may have workers, who are to die with it
+        null = os.open(os.devnull, os.O_RDWR)
+        for fd in (1,2): os.dup2(null, fd)
+        changes = count_changes(die_at)
+        try: code,text = 0, func()
+        except DinoinvError as e: code,text = 1, str(e)
+        except Wrong as e: code,text = 2, str(e)
+        except BaseException: code,text = 3, traceback.format_exc()
+        os.write(write, json.dumps([text if isinstance(text, str) else None, changes[0]]).encode(errors='replace')[:60_000])
+        os._exit(code)
+
+    def wait(self, kill_after=None, limit=60):
+        "(how it ended: 'done', 'refused', 'wrong', 'traceback', 'killed' or 'stuck'; what it said; how many changes it made)"
+        status = None
+        while status is None:
+            pid,st = os.waitpid(self.pid, os.WNOHANG)
+            if pid: status = st; break
+            t = time.time()-self.start
+            if t > limit or kill_after is not None and t > kill_after:
+                try: os.killpg(self.pid, signal.SIGKILL)
+                except ProcessLookupError: os.kill(self.pid, signal.SIGKILL) # its group is not made yet
+                os.waitpid(self.pid, 0)
+                status = 'killed' if t <= limit else 'stuck'
+            time.sleep(.0005)
+        with os.fdopen(self.read) as f: said = f.read()
+        if isinstance(status, str): return status, '', 0
+        if os.WIFSIGNALED(status):
+            number = os.WTERMSIG(status)
+            return ('killed' if number == signal.SIGKILL else 'traceback'), f'signal {number}', 0
+        text,changes = json.loads(said)
+        return ('done','refused','wrong','traceback')[os.WEXITSTATUS(status)], text or '', changes
+
+def attempt(func, die_at=None, **kwargs): return Child(func, die_at).wait(**kwargs)
+
+def count_changes(die_at):
+    "Count what this process does to the file system from now on, and kill it before change number `die_at`"
+    n = [0]
+    def seen(event, args):
+        writes = event == 'open' and isinstance(args[2], int) and args[2] & (os.O_WRONLY|os.O_RDWR|os.O_CREAT)
+        if not writes and event not in ('os.rename','os.mkdir','os.remove','os.rmdir'): return
+        n[0] += 1
+        if n[0] == die_at: os.kill(os.getpid(), signal.SIGKILL)
+    sys.addaudithook(seen)
+    return n
+
+class Tally:
+    "What a section found"
+    def __init__(self, name, root, seed):
+        self.name,self.root,self.n,self.found,self.notes = name,root,0,Counter(),[]
+        self.rng = np.random.default_rng((seed, *name.encode()))
+    def trial(self): self.n += 1; return self.root/f'{self.name}{self.n}'
+    def bad(self, kind, what): self.found[kind] += 1; self.notes.append(f'{self.name} {self.n}, {kind}: {what}')
+    def check(self, outcome, expected, what):
+        "Note what is bad about an outcome of `attempt`; whether it is one of `expected`"
+        how,said,_ = outcome
+        if how in expected: return True
+        kind = dict(traceback='tracebacks', stuck='stuck', wrong='wrong', refused='stuck', done='wrong', killed='stuck')[how]
+        self.bad(kind, f'{what} {how}: {said.strip()[-900:]}')
+        return False
+    def pick(self, items): return items[int(self.rng.integers(len(items)))]
+
+
+# ── something to work on ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+def tiny():
+    torch.manual_seed(0)
+    return Dinov2Model(Dinov2Config(hidden_size=24, num_hidden_layers=1, num_attention_heads=2, image_size=56, patch_size=14))
+
+ENC = Encoder(tiny(), 'tiny', device='cpu', amp=False)
+OPTIONS = dict(encoder=ENC, patch=56, group_by='file', fractions=(.6,.2,.2), batch_size=3)
+ROOT = Path(tempfile.mkdtemp(prefix='faults'))
+PHOTOS = ROOT/'photos'
+
+def photo(path, h=64, w=64, seed=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.random.default_rng(seed).integers(0, 255, (h,w,3), np.uint8)).save(path)
+
+def material():
+    for i in range(6): photo(PHOTOS/f'{"ab"[i%2]}/{i}.png', 64, 64+56*(i%3), i)
+
+def prepare(out, photos=PHOTOS, **changes): return lambda: prepare_pairs(photos, out, **OPTIONS|changes) and None
+
+def content(pairs):
+    "Everything in a folder of pairs, read in the usual way"
+    ds = {s: PairsDataset(pairs, s, None, random=False) for s in SPLITS}
+    return {f'{s}/{k}': ds[s][i] for s in SPLITS for i,k in enumerate(ds[s].names)}
+
+def difference(have, want):
+    "How two results of `content` differ, '' if they don't"
+    if have.keys() != want.keys(): return f'other pairs: {sorted(have.keys()^want.keys())[:4]}'
+    same = lambda a,b: torch.equal(a['target'], b['target']) and torch.allclose(a['features'].float(), b['features'].float(), atol=.02)
+    return ', '.join(k for k in want if have[k]['features'].shape != want[k]['features'].shape or not same(have[k], want[k]))
+
+def litter(pairs): return [str(p) for p in pairs.rglob('.*') if is_litter(p.name)]
+
+def judge(t, pairs, want, what, ended=True):
+    "Note if a folder that is said to be complete is not as it ought to be; one where the job has `ended` is also tidy, and undamaged"
+    def look():
+        if d := difference(content(pairs), want): raise Wrong(d)
+        if ended and litter(pairs): raise Wrong(f'temporary files are left: {litter(pairs)[:3]}')
+    how,said,_ = attempt(look)
+    if how == 'wrong' and said.startswith('other pairs'): t.bad('lost', f'{what}: {said}')
+    else: t.check((how,said,0), ['done'] if ended else ['done','refused'], f'{what}, reading')
+
+def reference(name, **kwargs):
+    if not (ROOT/name).exists(): prepare(ROOT/name, **kwargs)()
+    return ROOT/name, content(ROOT/name)
+
+
+# ── sections: preparing pairs ────────────────────────────────────────────────────────────────────────────────────────────
+
+def kills(t, n):
+    "Prepare killed once or more, at a random time or before a random change to the file system; then run to its end"
+    old,_ = reference('old', patch=70, fractions=(.4,.3,.3))
+    ref,want = reference('ref')
+    t0 = time.time(); _,_,changes = attempt(prepare(ROOT/'timed')); seconds = time.time()-t0
+    for _ in range(n):
+        out = t.trial()
+        begin = t.pick(('new','damaged','force'))
+        if begin == 'force': shutil.copytree(old, out)
+        if begin == 'damaged': shutil.copytree(ref, out); hurt(t, t.pick(sorted(out.glob('*/*/*'))), 'cut')
+        job = prepare(out, force=begin == 'force', workers=int(t.rng.integers(8) == 0))
+        for _ in range(t.rng.integers(1, 4)):
+            when = dict(die_at=int(t.rng.integers(1, changes+1))) if t.rng.integers(2) else dict(kill_after=t.rng.random()*seconds)
+            t.check(attempt(job, **when), ['killed','done'], f'{begin}, {when}')
+            if complete(out): judge(t, out, want, f'{begin}, {when}, said to be complete', ended=False)
+        if t.check(patient(job), ['done'], f'{begin}, run again'): judge(t, out, want, begin)
+        shutil.rmtree(out)
+
+def complete(pairs):
+    "Whether the folder is said to be, and by the options of `OPTIONS`"
+    try: return (m := load_meta(pairs))['complete'] and m['options']['patch'] == OPTIONS['patch']
+    except DinoinvError: return False
+
+def patient(job):
+    "The outcome of `job`, tried again for ten seconds while the workers of a killed process end"
+    for _ in range(40):
+        outcome = attempt(job)
+        if 'another process' not in outcome[1]: break
+        time.sleep(.25)
+    return outcome
+
+DAMAGE = 'gone','empty','cut','flip','junk','folder','pipe','list','null','deep','nan','shape','dtype','pickle','other'
+
+def hurt(t, path, how):
+    "Damage a file; whether that kind of damage makes sense for it"
+    b = path.read_bytes()
+    if how in ('list','null','deep'):
+        if path.suffix == '.json': path.write_text(dict(list='[]', null='null', deep='['*50_000)[how])
+        return path.suffix == '.json'
+    if how in ('nan','shape','dtype','pickle'):
+        if path.suffix != '.pt': return False
+        f = torch.load(path).clone()
+        if how == 'nan': f[tuple(t.rng.integers(s) for s in f.shape)] = t.pick([float('nan'), float('inf')])
+        torch.save(dict(nan=f, shape=f[:,:-1], dtype=f.float(), pickle=PHOTOS)[how], path)
+        return True
+    if how == 'other': # a picture of other size
+        if path.suffix == '.png': Image.new('RGB', (57,56)).save(path)
+        return path.suffix == '.png'
+    path.unlink()
+    i = int(t.rng.integers(len(b)))
+    if how in ('folder','pipe'): path.mkdir() if how == 'folder' else os.mkfifo(path)
+    elif how != 'gone':
+        flipped = b[:i] + bytes([b[i]^1<<int(t.rng.integers(8))]) + b[i+1:]
+        path.write_bytes(dict(empty=b'', cut=b[:i], flip=flipped, junk=t.rng.bytes(len(b)))[how])
+    return True
+
+def damage(t, n):
+    "Every kind of file damaged in every way: reading names the file, preparing again makes the pair anew and says so"
+    ref,want = reference('ref')
+    every = list(product((*FILES,'info.json','meta.json'), DAMAGE))
+    for k in range(max(n, len(every))):
+        name,how = every[k%len(every)]
+        out = t.trial(); shutil.copytree(ref, out)
+        path = out/name if name == 'meta.json' else t.pick(sorted(out.glob('*/*')))/name
+        was = path.read_bytes()
+        if not hurt(t, path, how): t.n -= 1; shutil.rmtree(out); continue
+        what = f'{how} {path.relative_to(out)}'
+        spoilt = not path.is_file() or path.read_bytes() != was
+        def look():
+            if d := difference(content(out), want): raise Wrong(f'taken for whole: {d}')
+        outcome = attempt(look)
+        expected = ['done','refused'] + ['wrong']*(how == 'flip') # one bit is for --verify to find
+        said = outcome[1]
+        named = path.name in said or name == 'meta.json' and 'unfinished' in said
+        if t.check(outcome, expected, f'{what}, reading') and outcome[0] == 'refused' and not named: t.bad('wrong', f'{what}: not named in {said}')
+        force = name == 'meta.json'
+        if force: t.check(attempt(prepare(out)), ['done','refused'], f'{what}, without --force')
+        if how == 'folder' and force: path.rmdir() # nobody's fault but a human's
+        if t.check(attempt(prepare(out, verify=True, force=force)), ['done'], f'{what}, preparing again'):
+            judge(t, out, want, what)
+            if spoilt and name in FILES and not load_json(out/'meta.json')['damaged']: t.bad('wrong', f'{what}: not listed')
+        shutil.rmtree(out)
+
+FORMATS = dict(png={}, jpg={}, webp=dict(lossless=True), tif={}, bmp={})
+MODES = 'RGB','L','P','1','RGBA','LA','CMYK','I','F','I;16','YCbCr','HSV'
+
+def picture(t, path):
+    "Write a picture in some mode and format, if the format takes it"
+    im = Image.fromarray(t.rng.integers(0, 255, (60,75,3), np.uint8))
+    mode = t.pick(MODES)
+    im = Image.fromarray(t.rng.integers(0, 65535, (60,75)).astype(np.uint16)) if mode == 'I;16' else im.convert(mode)
+    exif = Image.Exif(); exif[0x0112] = int(t.rng.integers(0, 12))
+    try: im.save(path, exif=exif, **FORMATS[path.suffix[1:]])
+    except (OSError, ValueError): im.convert('RGB').save(path, **FORMATS[path.suffix[1:]])
+
+def images(t, n):
+    "One photo of many is mutated: it is used or listed, and the others are as before"
+    _,want = reference('all', fractions=(1,0,0))
+    for _ in range(n):
+        out = t.trial(); photos = out.with_suffix('.photos'); shutil.copytree(PHOTOS, photos)
+        path = photos/f'mutant.{t.pick(list(FORMATS))}'
+        picture(t, path)
+        b = bytearray(path.read_bytes())
+        for _ in range(int(t.rng.integers(4))): b[int(t.rng.integers(min(len(b), t.pick((32,200,10**6)))))] = int(t.rng.integers(256))
+        path.write_bytes(b if t.rng.integers(3) else b[:int(t.rng.integers(len(b)))])
+        if t.check(attempt(prepare(out, photos, fractions=(1,0,0))), ['done'], path.name): used_or_listed(t, out, want, path.name)
+        shutil.rmtree(out, ignore_errors=True); shutil.rmtree(photos)
+
+def used_or_listed(t, out, want, name):
+    def look():
+        have = content(out)
+        listed = any(name in k for k in load_json(out/'meta.json')['skipped'])
+        if not listed and have.keys() == want.keys(): raise Wrong(f'{name} is neither used nor listed')
+        if d := difference({k: v for k,v in have.items() if k in want}, want): raise Wrong(d)
+    t.check(attempt(look), ['done'], name)
+
+def writers(t, n):
+    "Two at once on one folder: one does the work, the other is told so or finds it done"
+    _,want = reference('ref')
+    for _ in range(n):
+        out = t.trial()
+        two = [Child(prepare(out)) for _ in range(2)]
+        ends = [c.wait() for c in two]
+        for how,said,k in ends: t.check((how,said,k), ['done'] + ['refused']*('another process' in said), 'one of two')
+        if not any(how == 'done' for how,_,_ in ends): t.bad('stuck', 'neither did the work')
+        judge(t, out, want, 'two writers')
+        shutil.rmtree(out)
+
+NAN,INF = float('nan'),float('inf')
+WORST = dict(patch=[0,-14,13,57,NAN,'56',None,56.], group_by=['','nope',None,3], seed=[-1,NAN,None,'0',.5], fuse=['','max',None],
+             fractions=[(NAN,0,1),(.5,.5),(1,1,1),(-1,1,1),(INF,0,0),'.8,.1,.1',None,(0,0,1)],
+             layers=[[1,1],[],[-1],[9],3,'1',[NAN],[True,0]], batch_size=[0,-3,NAN,10**9,None], workers=[-1,NAN,10**6,None],
+             max_mpx=[0,-1,NAN,INF,None,'1'], encoder=['','nope',None,3])
+
+def options(t, n):
+    "Every option's worst values are refused before any work, with its name in the message"
+    for k,v in [(k,v) for k,vs in WORST.items() for v in vs]:
+        out = t.trial()
+        outcome = attempt(prepare(out, **{k: v}), limit=20)
+        said = outcome[1]
+        if t.check(outcome, ['refused'], f'{k}={v!r}') and k not in said and repr(v) not in said: t.bad('wrong', f'{k}={v!r}: {said}')
+        if out.exists(): t.bad('wrong', f'{k}={v!r}: a folder was made')
+    for k,v in [('crop',0),('crop',-5),('crop',NAN),('split','../x'),('split',None),('cache_mb',-1),('seed',-1)]:
+        t.trial(); t.check(attempt(lambda: PairsDataset(ROOT/'ref', **{k: v}) and None), ['refused'], f'PairsDataset {k}={v!r}')
+
+def disk(t, n):
+    "A file system that is too small: said plainly, and taken up when there is room"
+    _,want = reference('ref')
+    for _ in range(max(n//4, 2)):
+        at = t.trial(); at.mkdir()
+        kind = ['mount','-t','tmpfs','-o']
+        mount = lambda *how: subprocess.run([*kind, ','.join(how), 'tmpfs', at], capture_output=True, text=True)
+        if why := mount(f'size={4*int(t.rng.integers(1, 40))}k').stderr.strip():
+            t.n -= 1; t.notes.append(f'disk: skipped, no small file system could be mounted ({why})')
+            return
+        try:
+            how,said,_ = attempt(prepare(at/'pairs'))
+            if t.check((how,said,0), ['refused'], 'full disk') and 'no space left' not in said: t.bad('tracebacks', said)
+            mount('size=64m', 'remount')
+            if t.check(attempt(prepare(at/'pairs')), ['done'], 'with room'): judge(t, at/'pairs', want, 'after a full disk')
+        finally: subprocess.run(['umount', at])
+
+def encoder(t, n):
+    "Checkpoints that lack something, and images that can't be meant"
+    good = ROOT/'checkpoint'; tiny().save_pretrained(good)
+    load_encoder(str(good), device='cpu')
+    weights = {k: v.clone() for k,v in load_file(good/'model.safetensors').items()}
+    used = [k for k in weights if 'mask_token' not in k]
+    for _ in range(n):
+        out = t.trial(); shutil.copytree(good, out)
+        how,file = t.pick(('lacks','renamed','narrow','cut','config','empty')), out/'model.safetensors'
+        k = t.pick(used)
+        if how == 'lacks': w = {a: b for a,b in weights.items() if a != k}
+        if how == 'renamed': w = {f'backbone.{a}': b for a,b in weights.items()}
+        if how == 'narrow': w = weights | {k: weights[k][...,:-1].clone()}
+        if how in ('lacks','renamed','narrow'): save_file(w, file, dict(format='pt'))
+        if how == 'cut': file.write_bytes(file.read_bytes()[:int(t.rng.integers(file.stat().st_size))])
+        if how == 'config': b = (out/'config.json').read_bytes(); (out/'config.json').write_bytes(b[:int(t.rng.integers(len(b)-2))])
+        if how == 'empty': file.unlink()
+        t.check(attempt(lambda: load_encoder(str(out), device='cpu') and None), ['refused'], f'{how} {k}')
+        shutil.rmtree(out)
+    one = np.zeros((28,28,3), np.uint8)
+    images = [one+1.5, one-1., one*NAN, one+INF, one.astype(int), one.astype(np.int32), one.astype(complex), one > 0, np.array(['x']),
+              one.T, np.zeros((14,28,28)), torch.zeros(14,28,28), np.zeros((28,28,2)), one[:0], one[:27], [one,one[:14]],
+              [], 'a.png', True, None, 3]
+    for image in images:
+        t.trial(); t.check(attempt(lambda: ENC.encode(image) and None), ['refused'], f'encode {image!r}'[:90])
+
+
+# ── sections: each numbered point, once ──────────────────────────────────────────────────────────────────────────────────
+
+CASES = {}
+def case(name): return lambda f: CASES.setdefault(name, f)
+
+def must_refuse(says, f, *args, **kwargs):
+    "Raise `Wrong` unless it is refused in these words"
+    try: f(*args, **kwargs)
+    except DinoinvError as e:
+        if says in str(e): return
+        raise Wrong(f'other words: {e}') from None
+    raise Wrong(f'accepted, and not refused with {says!r}')
+
+def must(ok, what):
+    if not ok: raise Wrong(what)
+
+def a_pair(pairs, split='train'): return next((pairs/split).iterdir())
+
+@case('1 a second writer is told so')
+def _(d):
+    with one_writer(d/'pairs'): must_refuse('another process', prepare(d/'pairs'))
+    prepare(d/'pairs')()
+
+@case('2 damage is found by size, or by --verify, made anew and listed')
+def _(d):
+    prepare(d/'pairs')()
+    a,b = (f for f in sorted((d/'pairs/train').iterdir())[:2])
+    (a/FILES[0]).write_bytes(b'x')
+    must(list(prepare_pairs(PHOTOS, d/'pairs', **OPTIONS)['damaged']) == [f'train/{a.name}'], 'size')
+    w = (b/FILES[1]).read_bytes(); (b/FILES[1]).write_bytes(w[:-1]+b'?')
+    meta = prepare_pairs(PHOTOS, d/'pairs', **OPTIONS, verify=True)
+    must(list(meta['damaged']) == [f'train/{b.name}'] and meta['made'] == 1 and f'made anew train/{b.name}' in describe(meta), 'checksum')
+
+@case('4 --force marks the folder incomplete before it changes anything')
+def _(d):
+    prepare(d/'pairs')()
+    job = prepare(d/'pairs', layers=[0], force=True)
+    total = attempt(job)[2]
+    for k in range(1, total, 1+total//12):
+        remove(d/'pairs'); prepare(d/'pairs')(); attempt(job, die_at=k)
+        meta = load_json(d/'pairs/meta.json')
+        if meta['complete'] and meta['options']['layers'] is None:
+            must(not difference(content(d/'pairs'), content(ROOT/'ref')), f'change {k}')
+
+@case('5 output inside the input, pairs for photos')
+def _(d):
+    shutil.copytree(PHOTOS, d/'ph')
+    for out in ('ph/pairs','ph','ph/../ph/a/x'): must_refuse('take the pairs for photos', prepare(d/out, d/'ph'))
+    prepare(d/'pairs')()
+    must_refuse('not photos', prepare(d/'p2', d/'pairs'))
+    shutil.copytree(d/'pairs/train', d/'ph/old')
+    must(not any(p.path.startswith('old') for p in find_textures(d/'ph')[0]), 'old pairs were taken for photos')
+
+@case('6 features of other values, type or shape, a target of other size')
+def _(d):
+    prepare(d/'pairs')()
+    p = a_pair(d/'pairs'); f,_ = load_pair(p); f = f.clone()
+    nan = f.clone(); nan[0,0,0] = NAN
+    for x in (nan, nan-INF, f.float(), f[:,:-1], f[None], [f], f[:5]):
+        torch.save(x, p/FILES[0]); must_refuse(FILES[0], content, d/'pairs')
+    torch.save(f, p/FILES[0])
+    for h,w in ((57,56),(112,112),(56,70)):
+        Image.new('RGB', (w,h)).save(p/FILES[1]); must_refuse(FILES[1], load_pair, p)
+
+@case('7 an encoder without its last block; images in other ranges')
+def _(d):
+    tiny().save_pretrained(d/'enc')
+    w = {k: v.clone() for k,v in load_file(d/'enc/model.safetensors').items()}
+    save_file({k: v for k,v in w.items() if 'layer.0' not in k}, d/'enc/model.safetensors', dict(format='pt'))
+    must_refuse('lacks', load_encoder, str(d/'enc'))
+    x = np.random.default_rng(0).random((28,28,3))
+    must_refuse('[0,1]', ENC.encode, x*255); must_refuse('int64', ENC.encode, (x*255).astype(int))
+    deep = Image.fromarray((x[...,0]*65535).astype(np.uint16))
+    must(abs(to_tensor(deep)[0].numpy()-x[...,0]).max() < .01, '16 bits')
+
+@case('8 and 17 values are refused at once, all together, with those allowed')
+def _(d):
+    run = lambda **k: dinoinv_prepare(str(PHOTOS), str(d/'p'), encoder='untrained', **k)
+    must_refuse('batch_size=0', run, batch_size=0, seed=-1); must_refuse('seed=-1', run, batch_size=0, seed=-1)
+    must_refuse('sum to 1', run, fractions='nan,0,1'); must_refuse('different', run, layers='1,1'); must(not (d/'p').exists(), 'a folder was made')
+
+@case('10 killed before its first rename, prepare starts again')
+def _(d):
+    (d/'pairs').mkdir(); (d/'pairs/.meta.4711.tmp.json').write_text('{'); (d/'pairs/.lock').touch()
+    prepare(d/'pairs')(); must(not litter(d/'pairs'), 'litter')
+
+@case('11 features that are NaN are listed and not stored, the rest is done')
+def _(d):
+    class Sick: # answers NaN for white pictures
+        def __getattr__(self, k): return getattr(ENC, k)
+        def encode(self, images, *args): return torch.cat([ENC.encode(o, *args) + (NAN if o.min() > 250 else 0) for o in images])
+    shutil.copytree(PHOTOS, d/'ph'); Image.new('RGB', (64,64), 'white').save(d/'ph/white.png')
+    meta = prepare_pairs(d/'ph', d/'pairs', **OPTIONS|dict(encoder=Sick(), fractions=(1,0,0)))
+    must('NaN' in meta['skipped']['white.png'] and not difference(content(d/'pairs'), reference('all', fractions=(1,0,0))[1]), meta)
+
+@case('13 temporary files of killed runs are removed')
+def _(d):
+    prepare(d/'pairs')()
+    (d/'pairs/train/.a__b__0_0.tmp').mkdir(); (d/'pairs/.meta.1.tmp.json').touch(); (d/'pairs/train/mine').mkdir()
+    prepare(d/'pairs')(); must(not litter(d/'pairs') and (d/'pairs/train/mine').exists(), 'litter')
+
+@case('14 odd names and files are used or listed, the rest is done')
+def _(d):
+    shutil.copytree(PHOTOS, d/'ph')
+    for i,name in enumerate(('$x^$', 'n'*125, '木'*45, 'a:b\\c', '-'*90)): photo(d/f'ph/{name}.png', seed=i)
+    photo(d/'x.png'); (d/'x.png').rename(os.fsencode(d/'ph').decode() + '/' + os.fsdecode(b'\xe9.png'))
+    Image.fromarray(np.full((64,64), NAN, np.float32)).save(d/'ph/nan.tiff')
+    Image.new('RGB', (64,64)).save(d/'x.eps'); (d/'x.eps').rename(d/'ph/page.png')
+    Image.new('1', (13_000,13_000)).save(d/'ph/huge.png')
+    meta = prepare_pairs(d/'ph', d/'pairs', **OPTIONS)
+    must(set(meta['skipped']) == {'\\xe9.png','nan.tiff','page.png','huge.png'}, meta['skipped'])
+    must(len(content(d/'pairs')) == len(content(ROOT/'ref'))+5, 'pairs are missing')
+    describe(meta).encode()
+
+@case('14 nothing is deleted for a photo that is unreadable for a moment, or an info.json that holds []')
+def _(d):
+    shutil.copytree(PHOTOS, d/'ph'); prepare(d/'pairs', d/'ph')()
+    p = a_pair(d/'pairs'); path = d/'ph'/load_json(p/'info.json')['photo']
+    was = path.read_bytes(); path.write_bytes(b''); prepare(d/'pairs', d/'ph')() if len(list((d/'pairs/train').iterdir())) > 1 else None
+    must((p/FILES[0]).exists(), 'deleted'); path.write_bytes(was)
+    (p/'info.json').write_text('[]')
+    meta = prepare_pairs(d/'ph', d/'pairs', **OPTIONS)
+    must(meta['made'] == 1 and not difference(content(d/'pairs'), content(ROOT/'ref')), meta)
+
+@case('15 a damaged file is named, with the remedy')
+def _(d):
+    prepare(d/'pairs')()
+    for text in ('', '{', '[]', '{}', '{"complete": true}', 'null'):
+        (d/'pairs/meta.json').write_text(text)
+        try: load_meta(d/'pairs')
+        except DinoinvError as e: must('dinoinv_prepare' in str(e), e)
+        prepare(d/'pairs', force=True)(); load_meta(d/'pairs')
+    (a_pair(d/'pairs')/FILES[0]).write_bytes(b'PK\3\4')
+    try: content(d/'pairs')
+    except DinoinvError as e: must('weights_only' not in str(e) and FILES[0] in str(e) and '--verify' in str(e), e)
+
+@case('16 a full disk')
+def _(d):
+    import errno
+    real = Path.write_bytes
+    def full(self, b): raise OSError(errno.ENOSPC, 'No space left on device')
+    Path.write_bytes = full
+    try: must_refuse('no space left', prepare(d/'pairs'))
+    finally: Path.write_bytes = real
+    prepare(d/'pairs')(); must(not difference(content(d/'pairs'), content(ROOT/'ref')), 'after that')
+
+@case('18 names in meta.json are never paths')
+def _(d):
+    prepare(d/'pairs')(); meta = load_json(d/'pairs/meta.json')
+    for splits in ({'train': {'../../x': [56,56]}}, {'../x': {}}, {'train': {'/etc': [56,56]}}, {'train': {'a\\b': [56,56]}}):
+        save_json(d/'pairs/meta.json', meta | dict(splits=splits)); must_refuse('meta.json', load_meta, d/'pairs')
+
+def points(t, n):
+    "Each numbered point once"
+    reference('ref')
+    for name,f in CASES.items():
+        d = t.trial(); d.mkdir()
+        t.check(attempt(lambda: f(d) and None), ['done'], f'point {name}:')
+
+
+SECTIONS = dict(points=points, kills=kills, damage=damage, images=images, writers=writers, options=options, encoder=encoder, disk=disk)
+
+
+# ── the table ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument('--trials', type=int, default=12, help='of each section that draws at random')
+    p.add_argument('--only', nargs='*', choices=list(SECTIONS), default=list(SECTIONS), help='some sections')
+    p.add_argument('--seed', type=int, default=0)
+    o = p.parse_args()
+    material()
+    rows,notes = [],[]
+    try:
+        for name in o.only:
+            t,start = Tally(name, ROOT, o.seed),time.time()
+            SECTIONS[name](t, o.trials)
+            rows.append((name, t.n, *(t.found[k] for k in KINDS), time.time()-start)); notes += t.notes
+    finally: shutil.rmtree(ROOT, ignore_errors=True)
+    rows.append(('all', *(sum(c) for c in list(zip(*rows))[1:])))
+    print(*notes, sep='\n')
+    print(f"{'':<10}{'trials':>8}" + ''.join(f'{k:>12}' for k in KINDS) + f"{'seconds':>10}")
+    for name,*counts,s in rows: print(f'{name:<10}{counts[0]:>8}' + ''.join(f'{c:>12}' for c in counts[1:]) + f'{s:>10.1f}')
+    sys.exit(any(rows[-1][2:6]))
+
+if __name__ == '__main__': main()
