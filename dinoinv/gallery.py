@@ -51,6 +51,7 @@ def load_results(
     summary = folder/'summary.json'
     if summary.is_file() and not load_json(summary, dict).get('complete', True): raise DinoinvError(f'{folder} is unfinished: {again}')
     for p in sorted(folder.glob('*/info.json')):
+        if not p.is_file(): bad[p.parent.name] = 'info.json is no file'; continue # a pipe would be waited for
         try: info,fault = (i := load_json(p, dict)),_info_fault(i, p.parent.name)
         except DinoinvError as e: info,fault = None,str(e)
         if fault: bad[p.parent.name] = fault
@@ -66,7 +67,9 @@ def _read(path, changed):
     with Image.open(path, formats=['PNG']) as im: return np.asarray(im.convert('RGB'))
 
 def _picture(path): # a newer file is read anew
-    try: return _read(path, path.stat().st_mtime_ns)
+    try:
+        if path.is_file(): return _read(path, path.stat().st_mtime_ns) # a pipe would be waited for
+        raise OSError('no file')
     except Exception as e: raise DinoinvError(f'{path} is missing or damaged: make the results again with dinoinv_infer') from e
 
 def _pictures(folder, info):

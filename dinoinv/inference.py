@@ -15,6 +15,7 @@ from io import StringIO
 from pathlib import Path
 import numpy as np, torch
 from PIL import Image
+from safetensors import safe_open
 from .core import LOCK, REMAKE, DinoinvError, DiskFull, command, full_disk_said, is_litter, load_json
 from .core import one_writer, progress, remove, save_json, versions
 from .dataset import SPLITS, find_textures, load_meta, load_pair, open_photo, patch_boxes
@@ -194,9 +195,9 @@ def load_decoder(
         raise DinoinvError(f'no decoder at {decoder}: it is neither a folder such as RUN/best, '
                            'nor could it be had from the HuggingFace hub')
     with _damage_said(decoder):
-        dec,probes = _whole(decoder),load_probes(path, device)
+        dec = _whole(decoder)
         dec.best_epoch = best_epoch(path)
-    return dec.to(device),probes
+        return dec.to(device), _probes(path, dec, device)
 
 # %% ../nbs/04_inference.ipynb #0c74ac65
 def _within_reach(name):
@@ -214,11 +215,28 @@ def _check_folder(path):
 
 def _whole(decoder):
     "The decoder at `decoder` with all of its weights; raises anything at all"
-    if Path(decoder).is_dir(): load_json(Path(decoder)/'config.json', dict)
+    if Path(decoder).is_dir():
+        pipes = [p for p in Path(decoder).rglob('*') if not p.is_file() and not p.is_dir()]
+        if pipes: raise ValueError(f'{pipes[0]} is no file') # it would be waited for
+        load_json(Path(decoder)/'config.json', dict)
     with redirect_stdout(StringIO()): dec = Decoder.from_pretrained(decoder, strict=True).eval() # the hub client talks
-    bad = [k for k,v in dec.state_dict().items() if not torch.isfinite(v).all()]
+    return _finite(dec)
+
+def _finite(module):
+    bad = [k for k,v in module.state_dict().items() if not torch.isfinite(v).all()]
     if bad: raise ValueError(f'{bad[0]} holds NaN or infinite numbers')
-    return dec
+    return module
+
+# %% ../nbs/04_inference.ipynb #4b316182
+def _probes(path, dec, device):
+    "The probes beside `dec` with all of their weights; raises anything at all"
+    probes = load_probes(path, device)
+    for k,p in probes.items():
+        with safe_open(path/k/'model.safetensors', 'pt') as f: lacking = p.state_dict().keys() - set(f.keys())
+        if lacking: raise ValueError(f'{k} lacks {min(lacking)}')
+        if (p.in_dim,p.unit) != (dec.in_dim,dec.unit): raise ValueError(f'{k} is of another encoder')
+        _finite(p)
+    return probes
 
 @contextmanager
 def _damage_said(decoder):
@@ -239,7 +257,8 @@ def _check_out(out, source):
     if out.exists() and not out.is_dir(): raise DinoinvError(f'{out} is a file, and a folder is needed for the results')
     other = [p.name for p in out.iterdir() if p.name != LOCK and not is_litter(p.name)] if out.exists() else []
     if 'summary.json' in other:
-        ours = {'complete','failed'} & load_json(out/'summary.json', dict, 'choose another folder, or delete this one').keys()
+        remedy = 'choose another folder, or delete this one'
+        ours = (out/'summary.json').is_file() and {'complete','failed'} & load_json(out/'summary.json', dict, remedy).keys()
         other = [] if ours else ['a summary.json that is not of dinoinv_infer']
     if other: raise DinoinvError(f'{out} holds something else ({min(other)}): choose another folder for the results')
 
@@ -309,8 +328,8 @@ def _listed(failed): return ''.join(f'\n  {k}: {v}' for k,v in list(failed.items
 # %% ../nbs/04_inference.ipynb #5ad9221c
 def _samples(dec, source, split, encoder, device):
     "The samples of `source`, and how many (None: unknown, since they come from photos)"
-    if not Path(source).exists():
-        raise DinoinvError(f'{source} does not exist: give a folder of pairs, a photo or a folder of photos')
+    if not str(source) or not Path(source).exists(): # '' would be this folder
+        raise DinoinvError(f'{str(source)!r} does not exist: give a folder of pairs, a photo or a folder of photos')
     if (Path(source)/'meta.json').exists():
         meta,sizes = split_of(source, split)
         check_encoder(dec, meta['encoder'], str(source))
