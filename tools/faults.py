@@ -508,8 +508,8 @@ def trained():
         infer(ROOT/'results')(); infer(ROOT/'older', split='test')()
     return ROOT/'run/best', scored(ROOT/'results')
 
-def infer(out, decoder=None, source=None, **changes):
-    return lambda: evaluate(decoder or ROOT/'run/best', source or ROOT/'ref', out, **dict(split='train', encoder=ENC)|changes) and None
+def infer(out, decoder=ROOT/'run/best', source=ROOT/'ref', **changes):
+    return lambda: evaluate(decoder, source, out, **dict(split='train', encoder=ENC)|changes) and None
 
 def scored(out):
     "What is in a folder of results: scores and pictures of each sample, and the summary's score"
@@ -584,7 +584,7 @@ def gallery_damage(t, n):
 def infer_options(t, n):
     "The worst values of what infer and gallery take"
     trained()
-    worst = dict(split=['','../x','all',None,3], source=['', '/nowhere', ROOT/'results'/'summary.json'], decoder=['/nowhere', ROOT/'run', PHOTOS, ROOT/'ref'])
+    worst = dict(split=['','../x','all',None,3], source=['', '/nowhere', ROOT/'results'/'summary.json'], decoder=['', '/nowhere', ROOT/'run', PHOTOS, ROOT/'ref'])
     for k,v in [(k,v) for k,vs in worst.items() for v in vs]:
         out = t.trial()
         t.check(attempt(infer(out, **{k: v}), limit=20), ['refused'], f'infer {k}={v!r}')
