@@ -17,26 +17,67 @@ from typing import Annotated
 import numpy as np
 from PIL import Image
 from fastcore.basics import patch
-from .core import DinoinvError, atomic_path, command, load_json
+from .core import LOCK, DinoinvError, atomic_path, check_settings, command, is_litter, is_name, load_json, notice
+from .core import save_json, whole
 from .dataset import prepare_pairs, save_textures
-from .features import encoder_line, load_encoder
+from .features import DEFAULT, encoder_line, load_encoder
 from .inference import ERROR_TOP, evaluate, score_table
-from .train import TrainConfig, train_decoder
+from .train import TrainConfig, epoch_line, train_decoder
 
 # %% ../nbs/04b_gallery.ipynb #2fc50c57
+def _is_score(s):
+    "Whether `s` holds the scores of a picture; a PSNR of None stands for no error at all"
+    number = lambda v: type(v) in (int,float)
+    return isinstance(s, dict) and number(s.get('ssim')) and number(s.get('mae')) and (s.get('psnr', '') is None or number(s.get('psnr')))
+
+def _info_fault(info, name):
+    "What is wrong with the `info.json` of the sample `name`, None if nothing"
+    if info.get('name') != name or not is_name(name): return f"its name is {info.get('name')!r}"
+    if not isinstance(info.get('group'), str): return 'no `group`'
+    if not all(whole(1)[1](info.get(k)) for k in ('height','width')): return 'no `height` and `width`'
+    base,e = info.get('baselines'),info.get('encoder')
+    if not isinstance(base, dict) or 'low_pass' not in base: return 'no `baselines` with `low_pass`'
+    if not all(map(_is_score, (info.get('scores'), *base.values()))): return 'no scores'
+    if not isinstance(e, dict) or not {'name','weights','layers','fuse'} <= e.keys(): return 'no `encoder`'
+    if type(info.get('best_epoch')) not in (int,type(None)): return '`best_epoch` is no number'
+
+# %% ../nbs/04b_gallery.ipynb #d8abf6ab
 def load_results(
     folder:str|Path, # folder written by `evaluate`
 )->list[dict]: # `info.json` of each sample
-    "The samples of an evaluation; raises `DinoinvError` if there are none"
-    infos = [load_json(p) for p in sorted(Path(folder).glob('*/info.json'))]
-    if not infos: raise DinoinvError(f'{folder} holds no reconstructions: make some with dinoinv_infer DECODER PAIRS {folder}')
+    "The samples of an evaluation, with a notice of those that are damaged; raises `DinoinvError` if none is left, or it is unfinished"
+    folder,infos,bad = Path(folder),[],{}
+    again = f'make some with dinoinv_infer DECODER PAIRS {folder}'
+    summary = folder/'summary.json'
+    if summary.is_file() and not load_json(summary, dict).get('complete', True): raise DinoinvError(f'{folder} is unfinished: {again}')
+    for p in sorted(folder.glob('*/info.json')):
+        if not p.is_file(): bad[p.parent.name] = 'info.json is no file'; continue # a pipe would be waited for
+        try: info,fault = (i := load_json(p, dict)),_info_fault(i, p.parent.name)
+        except DinoinvError as e: info,fault = None,str(e)
+        if fault: bad[p.parent.name] = fault
+        else: infos.append(info)
+    listed = ''.join(f'\n  {k}: {v}' for k,v in list(bad.items())[:10])
+    if not infos: raise DinoinvError(f'{folder} holds no reconstructions: {again}{listed}')
+    if bad: notice(f'{len(bad)} of {len(infos)+len(bad)} samples of {folder} are damaged and left out:{listed}')
     return infos
 
-# %% ../nbs/04b_gallery.ipynb #d8abf6ab
+# %% ../nbs/04b_gallery.ipynb #914012b6
 @lru_cache(64)
-def _read(path, changed): return np.asarray(Image.open(path).convert('RGB'))
+def _read(path, changed):
+    with Image.open(path, formats=['PNG']) as im: return np.asarray(im.convert('RGB'))
 
-def _picture(path): return _read(path, path.stat().st_mtime_ns) # a newer file is read anew
+def _picture(path): # a newer file is read anew
+    try:
+        if path.is_file(): return _read(path, path.stat().st_mtime_ns) # a pipe would be waited for
+        raise OSError('no file')
+    except Exception as e: raise DinoinvError(f'{path} is missing or damaged: make the results again with dinoinv_infer') from e
+
+def _pictures(folder, info):
+    "Target and reconstruction of a sample, (H,W,3) bytes each; raises `DinoinvError` unless they are as large as `info` says"
+    pics = [_picture(folder/info['name']/f'{k}.png') for k in ('target','pred')]
+    odd = [a.shape for a in pics if a.shape[:2] != (info['height'],info['width'])]
+    if odd: raise DinoinvError(f"{folder/info['name']}: a picture has another size ({odd[0][1]}×{odd[0][0]} px) than its info.json says")
+    return pics
 
 def error_map(
     target:np.ndarray, # (H,W,3) bytes
@@ -51,6 +92,8 @@ def _colours(a):
 
 # %% ../nbs/04b_gallery.ipynb #6304a8d2
 def _db(s): return '–' if s is None else f"{s['psnr']:.2f}" if s['psnr'] is not None else '∞'
+
+def _decoder_line(info): return f"decoder: {epoch_line(info.get('best_epoch'))}"
 
 def _psnr(info): return 1e3 if (v := info['scores']['psnr']) is None else v # none: no error at all
 
@@ -73,12 +116,14 @@ def contact_sheet(
     infos = _evenly({i['group']:i for i in load_results(folder)}.values(), n) # one of each texture
     fig = Figure(figsize=(1.6*len(infos)+.4, 3.9), layout='constrained')
     for (a,b),i in zip(fig.subplots(2, len(infos), squeeze=False).T, infos):
+        pics = dict(zip(('target','pred'), _pictures(Path(folder), i)))
         for ax,k,y in zip((a,b), ('target','pred'), ('target','reconstruction')):
-            ax.imshow(_picture(Path(folder)/i['name']/f'{k}.png')); ax.set(xticks=[], yticks=[])
+            ax.imshow(pics[k]); ax.set(xticks=[], yticks=[])
             if i is infos[0]: ax.set_ylabel(y, fontsize=9)
-        a.set_title(i['name'].split('__')[0].rsplit('-')[-1][:18], fontsize=8)
+        a.set_title(i['name'].split('__')[0].rsplit('-')[-1][:18], fontsize=8, parse_math=False) # $ in a name is a dollar
         b.set_xlabel(f"{_db(i['scores'])} dB\nprobe {_db(i['baselines'].get('linear_probe'))}", fontsize=8)
-    fig.suptitle(f"reconstructions from patch features, worst to best · {encoder_line(infos[0]['encoder'])}", fontsize=9)
+    fig.suptitle(f"reconstructions from patch features, worst to best · {encoder_line(infos[0]['encoder'])}\n{_decoder_line(infos[0])}",
+                 fontsize=9, parse_math=False)
     FigureCanvasAgg(fig).draw()
     im = Image.fromarray(np.asarray(fig.canvas.buffer_rgba())[...,:3].copy())
     if path:
@@ -99,10 +144,10 @@ def scale_map(
     "The error that the decoder itself expected (`scale.png`: grey, white is the top of the error map's scale), if it left one"
     return _colours(_picture(folder/'scale.png')[...,0]/255) if (folder/'scale.png').exists() else None
 
-def _maps(folder, side, quality):
+def _maps(folder, info, side, quality):
     "Reconstruction, error map and expected error of a sample as data URIs"
-    t,p = (_picture(folder/f'{k}.png') for k in ('target','pred'))
-    maps = dict(error=error_map(t, p), scale=scale_map(folder))
+    t,p = _pictures(folder, info)
+    maps = dict(error=error_map(t, p), scale=scale_map(folder/info['name']))
     return dict(pic=_uri(p, side, quality), **{k: _uri(v, side*5//8, quality) for k,v in maps.items() if v is not None})
 
 # %% ../nbs/04b_gallery.ipynb #b5c3098e
@@ -403,17 +448,21 @@ class gallery:
         side:int=256,               # px: pictures are made smaller than this on their longer side
         quality:int=75,             # of the WebP pictures, 1 to 100
     ):
-        if n < 1 or side < 16: raise DinoinvError(f'a gallery of {n} pictures of {side} px: take at least 1 and 16')
+        check_settings(dict(n=n, side=side, quality=quality), dict(n=whole(1), side=whole(16), quality=whole(1, 100)))
         self.folder,self.other,self.side,self.quality = Path(folder),Path(other) if other else None,side,quality
         infos,self.others = _matched(folder, other)
         ranks = _ranks(infos)
-        self.infos,self.total = _evenly(infos, n),len(infos)
-        self.samples = [self._sample(i, ranks[i['name']]) for i in self.infos]
+        self.infos,self.total,self.samples,self.skipped = [],len(infos),[],{}
+        for i in _evenly(infos, n):
+            try: self.samples.append(self._sample(i, ranks[i['name']])); self.infos.append(i)
+            except DinoinvError as e: self.skipped[i['name']] = str(e)
+        if not self.samples: raise DinoinvError(f'{folder} has no picture that can be shown' + ''.join(f'\n  {v}' for v in self.skipped.values()))
 
     def _sample(self, info, rank):
-        s = _facts(info, rank, self.others.get(info['name'])) | dict(maps=_maps(self.folder/info['name'], self.side, self.quality))
-        if self.other: s['other'] = _maps(self.other/info['name'], self.side, self.quality)
-        return s | dict(target=_uri(_picture(self.folder/info['name']/'target.png'), self.side, self.quality))
+        other = self.others.get(info['name'])
+        s = _facts(info, rank, other) | dict(maps=_maps(self.folder, info, self.side, self.quality))
+        if self.other: s['other'] = _maps(self.other, other, self.side, self.quality)
+        return s | dict(target=_uri(_pictures(self.folder, info)[0], self.side, self.quality))
 
 # %% ../nbs/04b_gallery.ipynb #94d2cac3
 @patch
@@ -421,11 +470,11 @@ def _about(self:gallery):
     "What stands above and below the samples"
     e,b,left = self.infos[0]['encoder'],self.infos[0]['baselines'],self.total-len(self.infos)
     names = _run_names(self.folder, self.other)
-    by = {names[k]: encoder_line(i['encoder']) for k,i in zip(names, (self.infos[0], *self.others.values()))}
+    by = {names[k]: f"{encoder_line(i['encoder'])} · {_decoder_line(i)}" for k,i in zip(names, (self.infos[0], *self.others.values()))}
     made = ' · '.join(f'{k}: {v}' for k,v in by.items()) if len(set(by.values())) > 1 else [*by.values()][0]
     control = 'untrained' in made and 'Random weights: this is the control, not DINOv2.'
     note = (f"{len(self.infos)} of {self.total} samples, in even steps from the worst to the best PSNR; {left} left out. " if left else '') + \
-        f"Pictures are compressed (WebP, quality {self.quality}, at most {self.side} px) to be looked at; the numbers and the error maps come from the original files."
+        (f"Damaged and left out: {', '.join(self.skipped)}. " if self.skipped else '') + f"Pictures are compressed (WebP, quality {self.quality}, at most {self.side} px) to be looked at; the numbers and the error maps come from the original files."
     colours = ','.join(f'#{bytes(c).hex()}' for c in _colours(np.linspace(0, 1, 12)))
     return dict(made=made, control=control, note=note, names=names, other=bool(self.other), total=self.total, top=ERROR_TOP, colours=colours,
                 probe='linear probe' if 'linear_probe' in b else 'low pass')
@@ -460,7 +509,7 @@ def save(self:gallery,
 )->Path: # where it is
     "Write the gallery as a page of its own, all or nothing"
     title = title or f"Reconstructions: {self.folder.name}" + (f' and {self.other.name}' if self.other else '')
-    with atomic_path(path) as p: p.write_text(_PAGE.format(title=escape(title), body=self._repr_html_()), encoding='utf-8')
+    with atomic_path(path) as p: p.write_text(_PAGE.format(title=escape(title), body=self._repr_html_()), encoding='utf-8', errors='replace')
     return Path(path)
 
 # %% ../nbs/04b_gallery.ipynb #0f9afb8f
@@ -563,6 +612,11 @@ def _order(self:browse, _=None):
 # %% ../nbs/04b_gallery.ipynb #cd1bada2
 @patch
 def _draw(self:browse, _=None):
+    try: self._draw_sample()
+    except DinoinvError as e: self.numbers.value = escape(str(e))
+
+@patch
+def _draw_sample(self:browse):
     info,how = self.shown[self.sample.value],self.how.value
     names = self.left.value,self.right.value
     if how in VIEWS[:3]: a = view(*(self._part(info, k) for k in names), how, self.play.value if how=='flicker' else self.at.value)
@@ -577,10 +631,11 @@ def _draw(self:browse, _=None):
 @patch
 def _part(self:browse, info, k, how=None):
     "The part one looks at of a picture (`k`: 'target' or a run), of its error map or its expected error"
-    folder = self.runs.get(k, self.runs['this run'])/info['name']
-    a = _picture(folder/('target.png' if k=='target' else 'pred.png'))
-    if how=='error map': a = error_map(_picture(folder/'target.png'), a)
-    if how=='expected error': a = scale_map(folder)
+    folder = self.runs.get(k, self.runs['this run'])
+    target,pred = _pictures(folder, info)
+    a = target if k=='target' else pred
+    if how=='error map': a = error_map(target, a)
+    if how=='expected error': a = scale_map(folder/info['name'])
     return None if a is None else zoomed(a, self.zoom.value, self.x.value, self.y.value)
 
 # %% ../nbs/04b_gallery.ipynb #63493d07
@@ -599,32 +654,61 @@ def _numbers(self:browse, info):
     head = ''.join(f'<th>{k}</th>' for k in ('','PSNR dB','SSIM','MAE'))
     rows = ''.join(f'<tr><td>{escape(self.names.get(k, k))}</td><td>{_db(dict(psnr=v[0]))}</td><td>{v[1]:.3f}</td><td>{v[2]:.4f}</td></tr>' for k,v in f['rows'].items())
     return (f"<div style='line-height:1.5'><b>{escape(f['name'])}</b><br>{escape(f['group'])}, {f['size']}<br>{self.sample.value+1} of {len(self.shown)} in this order, PSNR rank {f['rank']} of {len(self.infos)}"
-            f"<table style='border-spacing:1em 0'><tr>{head}</tr>{rows}</table>{escape(encoder_line(info['encoder']))}</div>")
+            f"<table style='border-spacing:1em 0'><tr>{head}</tr>{rows}</table>{escape(encoder_line(info['encoder']))}<br>{escape(_decoder_line(info))}</div>")
 
 @patch
 def _repr_mimebundle_(self:browse, **kwargs):
     return self.box._repr_mimebundle_(**kwargs) | {'image/png': b64encode(self.image.value).decode()} # a picture where there is no kernel
 
 # %% ../nbs/04b_gallery.ipynb #d9c10a88
+def _begin(out, settings):
+    "Mark `out` as a demo's; raise `DinoinvError` if it holds something else, or a demo with other settings"
+    there = [p.name for p in out.iterdir() if p.name != LOCK and not is_litter(p.name)] if out.is_dir() else []
+    other = 'name another folder, as in dinoinv_demo my_demo'
+    if there and 'demo.json' not in there: raise DinoinvError(f'{out} holds something else ({min(there)}): {other}')
+    old = load_json(out/'demo.json', dict) if there else settings
+    diff = ', '.join(f'{k}: {old.get(k)} before, {v} now' for k,v in settings.items() if old.get(k) != v)
+    if diff: raise DinoinvError(f'{out} was made with other settings ({diff}): {other}')
+    save_json(out/'demo.json', settings)
+
+def _whose(enc):
+    "Which encoder it was, and how to have DINOv2-Small's results if it wasn't that"
+    kind = dict(mini='a small DINOv2 of our own').get(enc.name) or ('random weights, the control' if 'untrained' in enc.name else '')
+    if not kind: return f'The encoder was {enc.name}.'
+    return (f'The encoder was {enc.name}: {kind}. This says nothing about DINOv2-Small.\n'
+            f'For that one, where the HuggingFace hub can be reached:  dinoinv_demo demo_dinov2 --encoder {DEFAULT}')
+
+# %% ../nbs/04b_gallery.ipynb #73057b9a
 @command
 def dinoinv_demo(
     out:Annotated[str, dict(nargs='?')]='dinoinv_demo', # folder for everything; a demo that was interrupted is taken up again
-    encoder:str='auto',      # 'auto': facebook/dinov2-small if it can be had, else 'untrained'; or any name dinoinv_prepare takes
-    n:int=96,                # textures to make
+    encoder:str='auto',      # 'auto': facebook/dinov2-small if it can be had, else 'mini'; or any name dinoinv_prepare takes
+    n:int=128,               # textures to make
     epochs:int=12,           # of training
     seed:int=0,              # of textures, split and training
     debug:bool=False,        # show the full traceback of an error
 )->dict: # what was written to `results/summary.json`
     "See the whole pipeline work on textures of its own making, in a few minutes, with no data and no network"
+    settings = dict(encoder=encoder, n=n, epochs=epochs, seed=seed)
+    check_settings(settings, dict(n=whole(10), epochs=whole(1), seed=whole(0)))
     out,start = Path(out),time.perf_counter()
-    if out.exists() and any(out.iterdir()) and not (out/'pairs/meta.json').exists(): raise DinoinvError(f'{out} holds something else: name another folder, as in dinoinv_demo my_demo')
-    print(f'1/4  {n} textures → {out}/photos'); save_textures(out/'photos', n, seed, 532)
+    _begin(out, settings)
+    print(f'1/4  {n} textures → {out}/photos')
+    save_textures(out/'photos', n, seed, 308)
     enc = load_encoder(encoder)
-    print(f'2/4  features from {enc.name} → {out}/pairs'); prepare_pairs(out/'photos', out/'pairs', enc, patch=266, group_by='file', seed=seed)
-    print(f'3/4  a decoder → {out}/run'); train_decoder(out/'pairs', out/'run', TrainConfig(epochs=epochs, lr=3e-4, seed=seed), resume=(out/'run/config.json').exists())
-    print(f'4/4  reconstructions → {out}/results'); s = evaluate(out/'run/best', out/'pairs', out/'results')
-    contact_sheet(out/'results', out/'reconstructions.png'); gallery(out/'results').save(out/'gallery.html', 'Reconstructions of the demo')
-    print(f'\n{score_table(s)}\n\nin {time.perf_counter()-start:.0f} s. Also look at\n  {out}/reconstructions.png\n  {out}/run/loss_plot.png\n  {out}/results/*/compare_pred_target.png')
-    if enc.name == 'untrained': print('\nThese features come from random weights: the control, not DINOv2. With a network, dinoinv_demo takes facebook/dinov2-small.')
-    print(f'\nNow open {out}/gallery.html in a browser and play with the reconstructions.')
+    print(f'2/4  features from {enc.name} → {out}/pairs')
+    prepare_pairs(out/'photos', out/'pairs', enc, patch=154, group_by='file', seed=seed)
+    print(f'3/4  a decoder → {out}/run')
+    cfg = TrainConfig(epochs=epochs, crop=140, val_crop=154, seed=seed)
+    train_decoder(out/'pairs', out/'run', cfg, resume=(out/'run/config.json').exists())
+    print(f'4/4  reconstructions → {out}/results')
+    s = evaluate(out/'run/best', out/'pairs', out/'results')
+    contact_sheet(out/'results', out/'reconstructions.png')
+    gallery(out/'results').save(out/'gallery.html', 'Reconstructions of the demo')
+    _tell(s, out, enc, time.perf_counter()-start)
     return s
+
+def _tell(s, out, enc, seconds):
+    files = 'reconstructions.png','run/loss_plot.png','results/*/compare_pred_target.png'
+    print(f'\n{score_table(s)}\n\nin {seconds:.0f} s. Also look at', *(f'{out}/{k}' for k in files), sep='\n  ')
+    print(f'\n{_whose(enc)}\n\nNow open {out}/gallery.html in a browser and play with the reconstructions.')

@@ -25,6 +25,9 @@ from transformers.utils import logging
 from dinoinv.core import DinoinvError, is_litter, load_json, one_writer, remove, save_json
 from dinoinv.dataset import FILES, SPLITS, PairsDataset, describe, dinoinv_prepare, find_textures, load_meta, load_pair, prepare_pairs
 from dinoinv.features import Encoder, load_encoder, to_tensor
+from dinoinv.gallery import contact_sheet, gallery, load_results
+from dinoinv.inference import evaluate
+from dinoinv.train import TrainConfig, train_decoder
 
 torch.set_num_threads(1)
 logging.set_verbosity_error()
@@ -494,6 +497,155 @@ def _(d):
     for splits in ({'train': {'../../x': [56,56]}}, {'../x': {}}, {'train': {'/etc': [56,56]}}, {'train': {'a\\b': [56,56]}}):
         save_json(d/'pairs/meta.json', meta | dict(splits=splits)); must_refuse('meta.json', load_meta, d/'pairs')
 
+# ── sections: inference and gallery ──────────────────────────────────────────────────────────────────────────────────────
+
+def trained():
+    "A decoder for `ENC`, trained for a moment on the reference pairs; its results on the training pairs"
+    if not (ROOT/'run/best').exists():
+        reference('ref')
+        cfg = TrainConfig(epochs=1, width=16, blocks=1, batch_size=4, crop=56, val_crop=56)
+        train_decoder(ROOT/'ref', ROOT/'run', cfg)
+        infer(ROOT/'results')(); infer(ROOT/'older', split='test')()
+    return ROOT/'run/best', scored(ROOT/'results')
+
+def infer(out, decoder=ROOT/'run/best', source=ROOT/'ref', **changes):
+    return lambda: evaluate(decoder, source, out, **dict(split='train', encoder=ENC)|changes) and None
+
+def scored(out):
+    "What is in a folder of results: scores and pictures of each sample, and the summary's score"
+    s = load_json(out/'summary.json', dict)
+    infos = load_results(out)
+    if s['n'] != len(infos): raise Wrong(f"{len(infos)} samples, and {s['n']} in the summary")
+    look = lambda i: [i['scores'], *((out/i['name']/f'{k}.png').read_bytes().hex() for k in ('pred','target','compare_pred_target'))]
+    return {i['name']: look(i) for i in infos} | dict(psnr=s['psnr'])
+
+def judge_results(t, out, want, what, ended=True):
+    "Note if a folder that is said to be complete is not as it ought to be"
+    def look():
+        if scored(out) != want: raise Wrong('other results')
+        if ended and litter(out): raise Wrong(f'temporary files are left: {litter(out)[:3]}')
+    t.check(attempt(look), ['done'] if ended else ['done','refused'], f'{what}, reading')
+
+def infer_kills(t, n):
+    "Infer killed once or more, into a new folder or over older results; then run to its end"
+    _,want = trained()
+    t0 = time.time(); _,_,changes = attempt(infer(ROOT/'timed_infer')); seconds = time.time()-t0
+    for _ in range(n):
+        out,begin = t.trial(),t.pick(('new','older'))
+        if begin == 'older': shutil.copytree(ROOT/'older', out)
+        for _ in range(t.rng.integers(1, 4)):
+            when = dict(die_at=int(t.rng.integers(1, changes+1))) if t.rng.integers(2) else dict(kill_after=t.rng.random()*seconds)
+            t.check(attempt(infer(out), **when), ['killed','done'], f'{begin}, {when}')
+            done = (out/'summary.json').exists() and load_json(out/'summary.json')
+            if done and done.get('complete') and done['split'] == 'train': judge_results(t, out, want, f'{begin}, {when}', ended=False)
+        if t.check(patient(infer(out)), ['done'], f'{begin}, run again'): judge_results(t, out, want, begin)
+        shutil.rmtree(out)
+
+DECODER_FILES = 'config.json','model.safetensors','val_errors.json','linear_probe/config.json','linear_probe/model.safetensors'
+
+def infer_damage(t, n):
+    "Every file of a decoder damaged in every way: it is refused by name, or (a flipped bit in a weight, what is optional) does its work"
+    best,want = trained()
+    every = list(product(DECODER_FILES, DAMAGE))
+    for k in range(max(n, len(every))):
+        name,how = every[k%len(every)]
+        d = t.trial(); shutil.copytree(best, d/'best')
+        if not hurt(t, d/'best'/name, how): t.n -= 1; shutil.rmtree(d); continue
+        free = how == 'flip' or name == 'val_errors.json' and how == 'gone'
+        outcome = attempt(infer(d/'out', d/'best'), limit=20)
+        if t.check(outcome, ['refused'] + ['done']*free, f'{how} {name}') and outcome[0] == 'refused':
+            if str(d/'best') not in outcome[1] or 'weights_only' in outcome[1]: t.bad('wrong', f'{how} {name}: {outcome[1]}')
+            if (d/'out').exists(): t.bad('wrong', f'{how} {name}: a folder was made')
+        shutil.rmtree(d)
+
+RESULT_FILES = 'info.json','pred.png','target.png'
+
+def gallery_damage(t, n):
+    "Every file of a result damaged in every way: the sample is left out and named, or unharmed, and the others are all there"
+    _,want = trained()
+    names = sorted(k for k in want if k != 'psnr')
+    clean = {s['name']: s for s in gallery(ROOT/'results').samples}
+    every = list(product(RESULT_FILES, DAMAGE))
+    for k in range(max(n, len(every))):
+        file,how = every[k%len(every)]
+        out,name = t.trial(),t.pick(names)
+        shutil.copytree(ROOT/'results', out)
+        if not hurt(t, out/name/file, how): t.n -= 1; shutil.rmtree(out); continue
+        def look():
+            g = gallery(out); g.save(out/'page.html')
+            have = {s['name']: s for s in g.samples}
+            if have.keys() | {name} != clean.keys(): raise Wrong(f'samples are missing: {clean.keys()-have.keys()}')
+            if how != 'flip' and name in have: raise Wrong('the damaged one is shown')
+            same = lambda k: {a: b for a,b in have[k].items() if a != 'rank'} == {a: b for a,b in clean[k].items() if a != 'rank'}
+            if not all(same(k) for k in have if k != name): raise Wrong('another one has changed')
+        t.check(attempt(look), ['done'], f'{how} {name}/{file}')
+        shutil.rmtree(out)
+
+def infer_options(t, n):
+    "The worst values of what infer and gallery take"
+    trained()
+    worst = dict(split=['','../x','all',None,3], source=['', '/nowhere', ROOT/'results'/'summary.json'], decoder=['', '/nowhere', ROOT/'run', PHOTOS, ROOT/'ref'])
+    for k,v in [(k,v) for k,vs in worst.items() for v in vs]:
+        out = t.trial()
+        t.check(attempt(infer(out, **{k: v}), limit=20), ['refused'], f'infer {k}={v!r}')
+        if out.exists(): t.bad('wrong', f'infer {k}={v!r}: a folder was made')
+    for k,v in product(('n','side','quality'), (0,-1,NAN,'9',None)):
+        t.trial(); t.check(attempt(lambda: gallery(ROOT/'results', **{k: v}) and None), ['refused'], f'gallery {k}={v!r}')
+
+@case('6 infer lists bad features and scores the rest; without meta.json a folder of pairs is not taken for photos')
+def _(d):
+    trained(); shutil.copytree(ROOT/'ref', d/'pairs')
+    a,b,c = sorted((d/'pairs/train').iterdir())[:3]
+    f = load_pair(a)[0].clone(); nan = f.clone(); nan[0,0,0] = NAN
+    for p,x in ((a,nan), (b,f[:-1].clone()), (c,f.float())): torch.save(x, p/FILES[0])
+    s = evaluate(ROOT/'run/best', d/'pairs', d/'out', 'train')
+    must(set(s['failed']) == {a.name,b.name,c.name} and all(np.isfinite(s[k]) for k in ('psnr','ssim','mae')), s['failed'])
+    remove(d/'pairs/meta.json'); must_refuse('part of a pair', infer(d/'o', source=d/'pairs'))
+    must_refuse('lies in', infer(ROOT/'ref/train')); must_refuse('something else', infer(PHOTOS))
+
+@case('9 infer killed while it empties older results')
+def _(d):
+    _,want = trained()
+    for k in range(1, 30):
+        remove(d/'out'); shutil.copytree(ROOT/'older', d/'out'); attempt(infer(d/'out'), die_at=k)
+        s = load_json(d/'out/summary.json')
+        must(not s['complete'] or s['split'] == 'test' and len(load_results(d/'out')) == s['n'], f'change {k}: an old summary outlived its samples')
+    infer(d/'out')(); must(scored(d/'out') == want, 'after that')
+
+@case('14 a name that could be a formula, or half a character')
+def _(d):
+    trained(); (d/'ph').mkdir()
+    for i,name in enumerate(('$x^$','a_{','木'*30,'\\frac')): photo(d/f'ph/{name}.png', seed=i)
+    must(not evaluate(ROOT/'run/best', d/'ph', d/'out', encoder=ENC)['failed'], 'failed')
+    contact_sheet(d/'out'); gallery(d/'out').save(d/'page.html')
+
+@case('16 a full disk stops infer, and leaves nothing behind')
+def _(d):
+    import errno
+    _,want = trained()
+    real = Image.Image.save
+    def full(*args, **kwargs): raise OSError(errno.ENOSPC, 'No space left on device')
+    Image.Image.save = full
+    try: must_refuse('no space left', infer(d/'out'))
+    finally: Image.Image.save = real
+    must(not litter(d/'out') and not load_json(d/'out/summary.json')['complete'], 'litter')
+    infer(d/'out')(); must(scored(d/'out') == want, 'after that')
+
+@case('18 names in info.json are never paths')
+def _(d):
+    trained(); shutil.copytree(ROOT/'results', d/'out'); photo(d/'x/target.png'); photo(d/'x/pred.png')
+    p = next((d/'out').glob('*/info.json')); info = load_json(p)
+    others = sorted({i['name'] for i in load_results(d/'out')} - {info['name']})
+    for name in ('../x', str(d/'x'), '..', '', None, others[0]):
+        save_json(p, info | dict(name=name)); must(sorted(s['name'] for s in gallery(d/'out').samples) == others, name)
+
+
+@case('and there is no interval below five textures')
+def _(d):
+    trained(); s = load_json(ROOT/'results/summary.json')
+    must(len(s['groups']) >= 5 or s['psnr_ci95'] is None, s['psnr_ci95']); must(all(g['psnr_ci95'] is None for g in s['groups'].values()), 'groups')
+
+
 def points(t, n):
     "Each numbered point once"
     reference('ref')
@@ -502,7 +654,8 @@ def points(t, n):
         t.check(attempt(lambda: f(d) and None), ['done'], f'point {name}:')
 
 
-SECTIONS = dict(points=points, kills=kills, damage=damage, images=images, writers=writers, options=options, encoder=encoder, disk=disk)
+SECTIONS = dict(points=points, kills=kills, damage=damage, images=images, writers=writers, options=options, encoder=encoder, disk=disk, infer_kills=infer_kills,
+                infer_damage=infer_damage, gallery_damage=gallery_damage, infer_options=infer_options)
 
 
 # ── the table ────────────────────────────────────────────────────────────────────────────────────────────────────────────
