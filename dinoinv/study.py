@@ -15,15 +15,15 @@ from typing import Annotated
 import numpy as np, torch, torch.nn.functional as F
 from fastcore.basics import patch
 from .core import DinoinvError, atomic_path, command, load_json, progress, save_json, versions
-from dinoinv.dataset import (SPLITS, PairsDataset, find_textures, load_meta, open_photo, parse_layers, prepare_pairs,
-    split_groups)
+from .dataset import (SPLITS, PairsDataset, find_textures, load_meta, open_photo, parse_layers,
+    prepare_pairs, split_groups)
 from .textures import save_textures
 from .decoder import LinearProbe
 from .features import DEFAULT, Encoder, control, layers_name, load_encoder, to_tensor
 from .gallery import gallery
 from .inference import evaluate, load_decoder, photo_samples, reconstruct
-from .measures import (band_gain, band_rings, bands, centres, interval, paired, patch_psnr, ring_ratios, ring_sums,
-    rings, score_row)
+from .measures import (band_gain, band_rings, bands, centres, interval, paired, patch_psnr, ring_ratios,
+    ring_sums, rings, score_row)
 from .report import (MATTERS, findings, look, names_of, page, picture_grid, plot_consistency, plot_depth,
     plot_frequencies, plot_kept, plot_sizes, plot_textures, tell)
 from .train import (PRESETS, TrainConfig, baseline_preds, best_epoch, epoch_line, fit_probes, image_metrics,
@@ -74,7 +74,8 @@ def centre_crops(
             skipped[src.relative_to(photos).as_posix()] = str(e)
             continue
         x,y = (max(s-side, 0)//2 for s in im.size)
-        with atomic_path(dst) as t: im.crop((x, y, x+min(side, im.width), y+min(side, im.height))).save(t, compress_level=1)
+        middle = im.crop((x, y, x+min(side, im.width), y+min(side, im.height)))
+        with atomic_path(dst) as t: middle.save(t, compress_level=1)
     return skipped
 
 # %% ../nbs/05_study.ipynb #6d384a09
@@ -135,7 +136,8 @@ def make_pairs(self:Study,
     c = self.cfg
     parts = ['pairs', enc.weights, c.patch, *([] if layers is None else [*layers, c.fuse])]
     pairs = self.out/'-'.join(map(str, parts))
-    made = prepare_pairs(self.crops, pairs, enc, c.patch, c.group_by, c.fractions, c.seed, layers, c.fuse, force=True)
+    how = dict(patch=c.patch, group_by=c.group_by, fractions=c.fractions, seed=c.seed, layers=layers, fuse=c.fuse)
+    made = prepare_pairs(self.crops, pairs, enc, force=True, **how)
     self.skipped |= made['skipped']
     return pairs
 
@@ -313,7 +315,7 @@ def depth(self:Study)->dict: # `rows`: encoder → input → scores; `kept`: inp
         pairs = zip(*found.values()) if self.control else []
         both = {k: kept(found[self.enc.name][k], found[self.control.name][k], photos) for k,_ in pairs}
         return dict(encoder=self.enc.name, control=self.control and self.control.name, rows=rows, kept=both,
-                    bands=list(band_rings(self.edges())), fitted_on=len(_spread(len(train), n[0])), inputs=list(inputs))
+                    bands=list(band_rings(self.edges())), inputs=list(inputs), fitted_on=min(len(train), n[0]))
     return self.stage('1-depth', make, inputs=inputs, n=n)
 
 # %% ../nbs/05_study.ipynb #2e225757
@@ -405,10 +407,12 @@ def plan(self:Study)->dict:
         left = c.minutes*60 - (time.perf_counter()-self.start)
         left = max(.8*left, .4*c.minutes*60) # a fifth is for what follows training
         return share_out(left/t, *self._load_of(), c.seeds, best.epochs) | dict(epoch_seconds=t)
-    p = self.stage('0-plan', make, minutes=c.minutes, epochs=c.epochs, seeds=c.seeds, decoders=c.decoders, trained_at=c.trained_at)
+    asked = {k: getattr(c, k) for k in ('minutes','epochs','seeds','decoders','trained_at')}
+    p = self.stage('0-plan', make, **asked)
     self.epochs = p['epochs']
     self.seeds,self.side = ([c.seed+i for i in range(p[k])] for k in ('seeds','side_seeds'))
-    print(f"plan: {p['epochs']} epochs, {p['seeds']} seed(s) of {', '.join(c.decoders)}, {p['side_seeds']} of each variant")
+    main = f"{p['seeds']} seed(s) of {', '.join(c.decoders)}"
+    print(f"plan: {p['epochs']} epochs, {main}, {p['side_seeds']} of each variant")
     return p
 
 # %% ../nbs/05_study.ipynb #5b587637
@@ -457,7 +461,8 @@ def predictions(self:Study,
     for b in progress(load_batches(ds, device=self.enc.device), desc='reconstructing', unit='batch'):
         b['name'] = [ds.names[i] for i in b['index']]
         b['photo'] = [self.photo[k] for k in b['name']]
-        preds = {k: [p] for k,p in baseline_preds(probes, b).items()} | {k: [predict(m, b) for m in ms] for k,ms in runs.items()}
+        preds = {k: [p] for k,p in baseline_preds(probes, b).items()}
+        preds |= {k: [predict(m, b) for m in ms] for k,ms in runs.items()}
         yield b, {k: [o.float().clamp(0,1) for o in v] for k,v in preds.items()}
 
 # %% ../nbs/05_study.ipynb #753a51e3
@@ -473,7 +478,41 @@ def scores(self:Study)->dict: # `names` of the patches, and `rows`: model → se
     return self.stage('scores', make, **self._main())
 
 @patch
-def _main(self:Study): return dict(epochs=self.epochs, seeds=self.seeds, decoders=self.cfg.decoders) # what stages about the main runs hang on
+def _main(self:Study):
+    "What stages about the main runs hang on"
+    return dict(epochs=self.epochs, seeds=self.seeds, decoders=self.cfg.decoders)
+
+# %% ../nbs/05_study.ipynb #6d9e6b3d
+@patch
+def variant(self:Study,
+    kind:str, label:str,  # what is varied, and how
+    pairs:Path|None=None, # to train on, if others
+    share:float=1,        # of the planned epochs
+    **changes,            # to the preset
+)->dict: # its size, training and data; `runs` and `sums`, what `_look_at` says of it
+    "Train the closely watched decoder with some change, and score it on the test patches"
+    pairs = pairs or self.pairs
+    names,all_names = (load_meta(p)['splits']['train'] for p in (pairs,self.pairs))
+    share *= len(all_names)/len(names)
+    cfgs = [self.config(self.cfg.decoders[-1], s, share, **changes) for s in self.side]
+    models = [self._load(c, pairs) for c in cfgs]
+    ds = self.dataset('test', pairs)
+    runs,sums = self._look_at(models, ds)
+    photos,best = {self.photo[k] for k in names},[best_epoch(self.trained(c, pairs)) for c in cfgs]
+    return dict(kind=kind, label=label, parameters=models[0].n_params, epochs=cfgs[0].epochs, best_epochs=best,
+                photos=len(photos), score=score_row(runs, self.photos_of(ds)), runs=runs, sums=sums)
+
+@patch
+@torch.no_grad()
+def _look_at(self:Study, models, ds):
+    "Scores of each seed on each patch of `ds`; band sums of each patch, seeds added up"
+    runs,sums = [[] for _ in models],[]
+    edges,mean = self.edges(),self.models()[0]['linear_probe'].mean_colour
+    for b in load_batches(ds, device=self.enc.device):
+        preds = [predict(m, b).float().clamp(0,1) for m in models]
+        for r,p in zip(runs, preds): r += image_metrics(p, b['target'])
+        sums.append(sum(band_sums(p, b['target'], edges, self.enc.patch, mean) for p in preds))
+    return runs,np.concatenate(sums)
 
 # %% ../nbs/05_study.ipynb #12330180
 @patch
@@ -506,7 +545,7 @@ def _ring_sums(self:Study, edges):
 
 # %% ../nbs/05_study.ipynb #53295c45
 @patch
-def decoders_at(self:Study)->dict: # `rows`, `by_band`, `best_epochs`: encoder → depth → …; `kept`: depth → encoder minus control
+def decoders_at(self:Study)->dict: # encoder → depth → `rows`, `by_band`, `best_epochs`; `kept`: by depth
     "Stage 2b: decoders trained on the final output, and on `trained_at`, of the encoder and of its control"
     at = [*(self.cfg.trained_at or []), 'final']
     def make():
@@ -595,38 +634,6 @@ def few_photos(self:Study, share:float)->Path:
     out = self.pairs.with_name(f'{self.pairs.name}-{len(chosen)}-photos')
     return view(self.pairs, out, lambda s,k: s != 'train' or self.photo[k] in chosen)
 
-# %% ../nbs/05_study.ipynb #3020863f
-@patch
-def variant(self:Study,
-    kind:str, label:str,  # what is varied, and how
-    pairs:Path|None=None, # to train on, if others
-    share:float=1,        # of the planned epochs
-    **changes,            # to the preset
-)->dict: # its size, training and data; `runs` and `sums`, what `_look_at` says of it
-    "Train the closely watched decoder with some change, and score it on the test patches"
-    pairs = pairs or self.pairs
-    names,all_names = (load_meta(p)['splits']['train'] for p in (pairs,self.pairs))
-    share *= len(all_names)/len(names)
-    cfgs = [self.config(self.cfg.decoders[-1], s, share, **changes) for s in self.side]
-    models = [self._load(c, pairs) for c in cfgs]
-    ds = self.dataset('test', pairs)
-    runs,sums = self._look_at(models, ds)
-    return dict(kind=kind, label=label, parameters=models[0].n_params, epochs=cfgs[0].epochs, patches=len(names),
-                best_epochs=[best_epoch(self.trained(c, pairs)) for c in cfgs], photos=len({self.photo[k] for k in names}),
-                score=score_row(runs, self.photos_of(ds)), runs=runs, sums=sums)
-
-@patch
-@torch.no_grad()
-def _look_at(self:Study, models, ds):
-    "Scores of each seed on each patch of `ds`; band sums of each patch, seeds added up"
-    runs,sums = [[] for _ in models],[]
-    edges,mean = self.edges(),self.models()[0]['linear_probe'].mean_colour
-    for b in load_batches(ds, device=self.enc.device):
-        preds = [predict(m, b).float().clamp(0,1) for m in models]
-        for r,p in zip(runs, preds): r += image_metrics(p, b['target'])
-        sums.append(sum(band_sums(p, b['target'], edges, self.enc.patch, mean) for p in preds))
-    return runs,np.concatenate(sums)
-
 # %% ../nbs/05_study.ipynb #a4784614
 def last_step(
     big:list[float], small:list[float], # PSNR of each test patch, with more and with less
@@ -651,7 +658,7 @@ def bottlenecks(self:Study, rows)->dict: # axis → `last_step`, and which step 
 # %% ../nbs/05_study.ipynb #f32d76bc
 @patch
 def sizes(self:Study)->dict: # `rows` of variants, `probes` by number of photos, `steps`, `moved`
-    "Stage 4: the closely watched decoder with other sizes, budgets and numbers of photos; the probe; the bottlenecks"
+    "Stage 4: the closely watched decoder with other sizes, budgets and numbers of photos; the bottlenecks"
     sizes,budgets,data = self._variants()
     def make():
         main = self.variant('main', self.cfg.decoders[-1])
@@ -662,7 +669,8 @@ def sizes(self:Study)->dict: # `rows` of variants, `probes` by number of photos,
         moved = any(main['best_epochs'])
         steps = self.bottlenecks(rows) if moved else {}
         rows = [{k: v for k,v in r.items() if k not in ('runs','sums')} for r in rows]
-        return dict(rows=rows, probes=[self._probe_row(p) for p in (*folders.values(),self.pairs)], steps=steps, moved=moved)
+        probes = [self._probe_row(p) for p in (*folders.values(),self.pairs)]
+        return dict(rows=rows, probes=probes, steps=steps, moved=moved)
     return self.stage('4-sizes', make, **(self._main() | dict(seeds=self.side, variants=self._variants())))
 
 @patch
@@ -724,9 +732,11 @@ def cross_domain(self:Study)->dict:
         for h,p in pairs.items():
             probe,_ = self._look_at([self._probes(p)['linear_probe']], ds)
             runs[h] = dict(decoder=self.variant('half', h, p)['runs'], linear_probe=probe)
-        own = [half[self.family[k]] for k in ds.names]
-        price = {k: _price({h: patch_psnr(r[k]) for h,r in runs.items()}, own, self.photos_of(ds)) for k in runs['train']}
-        return dict(families={h: [f for f in fams if half[f] == h] for h in runs}, seeds=len(self.side), price=price)
+        own,photos = [half[self.family[k]] for k in ds.names],self.photos_of(ds)
+        by = lambda k: {h: patch_psnr(r[k]) for h,r in runs.items()}
+        price = {k: _price(by(k), own, photos) for k in runs['train']}
+        families = {h: [f for f in fams if half[f] == h] for h in runs}
+        return dict(families=families, seeds=len(self.side), price=price)
     return self.stage('5-cross', make, **(self._main() | dict(seeds=self.side)))
 
 @patch
@@ -736,7 +746,7 @@ def _half(self:Study, half, h):
     return view(self.pairs, out, lambda s,k: s == 'test' or half[self.family[k]] == h)
 
 def _price(by, own, photos):
-    "PSNR of each patch by the model of its own half, minus that by the other's; `by`: half → PSNR of each patch"
+    "PSNR by the model of a patch's own half, minus that by the other's; `by`: half → PSNR of each patch"
     other = dict(train='test', test='train')
     seen,unseen = ([by[h if same else other[h]][i] for i,h in enumerate(own)] for same in (True,False))
     return paired(seen, unseen, photos) | dict(seen=float(np.mean(seen)), unseen=float(np.mean(unseen)))
@@ -758,7 +768,8 @@ def elsewhere(self:Study,
             names.append(name.rsplit('__', 1)[0])
             x,f = to_tensor(t)[None],f.float()[None].to(self.enc.device)
             base = baseline_preds(probes, dict(features=f, target=x.to(f.device), offset=None))
-            preds = {k: [p.cpu()] for k,p in base.items()} | {k: [reconstruct(m, f) for m in ms] for k,ms in runs.items()}
+            preds = {k: [p.cpu()] for k,p in base.items()}
+            preds |= {k: [reconstruct(m, f) for m in ms] for k,ms in runs.items()}
             for k,ps in preds.items(): rows[k].append([image_metrics(p, x)[0] for p in ps])
         return {k: score_row(list(zip(*v)), names) for k,v in rows.items()}
     return self.stage('5-elsewhere', make, files=files, **self._main())
@@ -788,12 +799,13 @@ def _scored(self:Study, best):
 @patch
 def _about(self:Study, other):
     "What a reader must know to judge or repeat the study"
-    meta = load_meta(self.pairs)
-    size = lambda v: dict(photos=len({self.photo[n] for n in v}), patches=len(v), families=len({self.family[n] for n in v}))
-    return dict(name=self.name, encoder=meta['encoder'], is_control=not self.control, who=self.who(), who_all=self.who(layers=False),
-                config=asdict(self.cfg), source=self.source, skipped=self.skipped, seconds=self.seconds, versions=versions(),
-                command=self._command(other), data={k: size(v) for k,v in meta['splits'].items()},
-                preset_epochs=PRESETS[self.cfg.decoders[-1]].epochs, side=self.dataset('test').sizes[0][0])
+    meta,full = load_meta(self.pairs),PRESETS[self.cfg.decoders[-1]].epochs
+    count = lambda names, of: len({of[n] for n in names})
+    size = lambda v: dict(photos=count(v, self.photo), patches=len(v), families=count(v, self.family))
+    return dict(name=self.name, encoder=meta['encoder'], is_control=not self.control, config=asdict(self.cfg),
+                who=self.who(), who_all=self.who(layers=False), side=self.dataset('test').sizes[0][0],
+                data={k: size(v) for k,v in meta['splits'].items()}, source=self.source, skipped=self.skipped,
+                command=self._command(other), preset_epochs=full, seconds=self.seconds, versions=versions())
 
 @patch
 def _command(self:Study, other):
@@ -801,7 +813,8 @@ def _command(self:Study, other):
     default = {f.name: f.default for f in fields(StudyConfig) if f.name != 'fractions'}
     given = {k: v for k,v in asdict(self.cfg).items() if k in default and v != default[k]}
     show = lambda v: ','.join(map(str, v)) if isinstance(v, (list,tuple)) else v
-    words = ['dinoinv_study', *(['PHOTOS'] if self.photos else []), 'OUT', *(f'--{k} {show(v)}' for k,v in given.items())]
+    words = ['dinoinv_study', *(['PHOTOS'] if self.photos else []), 'OUT']
+    words += [f'--{k} {show(v)}' for k,v in given.items()]
     return ' '.join(words + (['--other OTHER'] if other else []))
 
 # %% ../nbs/05_study.ipynb #5b5630c0
@@ -847,8 +860,8 @@ def run(self:Study,
 @command
 def dinoinv_study(
     source:str,            # folder of photos, one subfolder a family; or, alone, OUT: then textures are made
-    out:Annotated[str, dict(nargs='?')]=None, # folder for report.html, report.json, figures and everything they were made from
-    encoder:str=DEFAULT,   # hub id of a DINOv2 model, a folder written with save_pretrained, mini, untrained or auto
+    out:Annotated[str, dict(nargs='?')]=None, # folder for the report, its figures and all they were made from
+    encoder:str=DEFAULT,   # hub id of a DINOv2, a folder written with save_pretrained, mini, untrained or auto
     layers:str=None,       # hidden states that decoders read, such as 2,5,8,11; default: the final output
     fuse:str='concat',     # how to join several layers: concat or mean
     decoders:str='method,default', # presets to train; the last one is looked at most closely
@@ -864,7 +877,7 @@ def dinoinv_study(
     seed:int=0,            # of textures, splits and runs
     debug:bool=False,      # show the full traceback of an error
 ):
-    "What survives in an encoder's features, and what of it did training keep? A second run does only what is missing"
+    "What survives in an encoder's features, and did training keep it? A second run does only what is missing"
     photos,out = (source,out) if out else (None,source)
     given = {k: v for k,v in locals().items() if k in StudyConfig.__dataclass_fields__}
     given |= {k: parse_layers(given[k]) for k in ('layers','depths','trained_at')}
