@@ -58,7 +58,7 @@ def rings(
     unit:int=14, # px per token
     n:int=15,    # rings above the first
 )->np.ndarray: # edges, cycles per token
-    "Edges of frequency rings: up to 1.5 cycles per picture, then even steps of the logarithm up to the pixels' limit"
+    "Edges of frequency rings: up to 1.5 cycles a picture, then even log steps up to the pixels' limit"
     edges = np.r_[0, np.geomspace(1.5*unit/side, unit/2, n+1)]
     f = np.fft.fftfreq(side)*unit
     full = np.histogram(np.hypot(f[:,None], f), edges)[0] > 0 # the lowest may hold no frequency at all
@@ -67,11 +67,12 @@ def rings(
 def bands(
     edges, # of the rings, cycles per token
 )->dict[str,tuple[float,float]]: # cycles per token
-    "The method's claim as bands: 'mid-level texture' is an octave either side of the token grid's Nyquist frequency"
+    "The method's claim as bands; 'mid-level texture' is an octave either side of the tokens' Nyquist"
     names = ('global colour','layout','mid-level texture','fine detail')
     cuts = [0, edges[1], .25, 1., edges[-1]]
     return {k: (float(lo),float(hi)) for k,lo,hi in zip(names, cuts, cuts[1:])}
 
+# %% ../nbs/05a_measures.ipynb #16e91c9a
 def band_rings(
     edges, # of the rings, cycles per token
 )->dict[str,np.ndarray]: # band → a mask of the rings
@@ -127,6 +128,7 @@ def _resampled(sums, photos, n=1000):
     w = np.concatenate([np.ones((1,k)), np.random.default_rng(0).multinomial(k, np.ones(k)/k, n)])
     return np.tensordot(w, by, 1)
 
+# %% ../nbs/05a_measures.ipynb #eee2fe9d
 def _intervals(drawn, photos):
     "For each column of `drawn` (draws, columns) its 95 % interval, or None"
     if len(set(photos)) < MIN_PHOTOS: return [None]*drawn.shape[1]

@@ -22,11 +22,11 @@ from .decoder import LinearProbe
 from .features import DEFAULT, Encoder, control, layers_name, load_encoder, to_tensor
 from .gallery import gallery
 from .inference import evaluate, load_decoder, photo_samples, reconstruct
-from .measures import (band_gain, band_rings, bands, centres, interval, paired, patch_psnr, ring_ratios,
-    ring_sums, rings, score_row)
-from .report import (MATTERS, findings, look, names_of, page, picture_grid, plot_consistency, plot_depth,
-    plot_frequencies, plot_kept, plot_sizes, plot_textures, tell)
-from .train import (PRESETS, TrainConfig, baseline_preds, best_epoch, epoch_line, fit_probes, image_metrics,
+from .measures import (band_gain, band_rings, bands, centres, interval, paired, patch_psnr,
+    ring_ratios, ring_sums, rings, score_row)
+from .report import (MATTERS, findings, look, names_of, page, picture_grid, plot_consistency,
+    plot_depth, plot_frequencies, plot_kept, plot_sizes, plot_textures, tell)
+from .train import (PRESETS, TrainConfig, baseline_preds, best_epoch, fit_probes, image_metrics,
     load_batches, load_probes, predict, score_baselines, train_decoder)
 
 # %% ../nbs/05_study.ipynb #b7ef107f
@@ -136,11 +136,12 @@ def make_pairs(self:Study,
     c = self.cfg
     parts = ['pairs', enc.weights, c.patch, *([] if layers is None else [*layers, c.fuse])]
     pairs = self.out/'-'.join(map(str, parts))
-    how = dict(patch=c.patch, group_by=c.group_by, fractions=c.fractions, seed=c.seed, layers=layers, fuse=c.fuse)
-    made = prepare_pairs(self.crops, pairs, enc, force=True, **how)
+    same = {k: getattr(c, k) for k in ('patch','group_by','fractions','seed','fuse')}
+    made = prepare_pairs(self.crops, pairs, enc, layers=layers, force=True, **same)
     self.skipped |= made['skipped']
     return pairs
 
+# %% ../nbs/05_study.ipynb #1758cf88
 @patch
 def _names(self:Study):
     "For each pair its photo and its family; and `key`, which changes with photos and splits"
@@ -160,6 +161,7 @@ def dataset(self:Study,
     "The pairs of a split"
     return PairsDataset(pairs or self.pairs, split, None, random=False)
 
+# %% ../nbs/05_study.ipynb #3f5efe32
 @patch
 def photos_of(self:Study,
     ds:PairsDataset, # some pairs
@@ -268,6 +270,7 @@ def probe_layers(
         out |= {k: _probe(*parts, *inputs[k], train.unit, edges) for k in g}
     return out
 
+# %% ../nbs/05_study.ipynb #acc8d7af
 def _passes(inputs, room):
     "`inputs` in groups of at most `room` different layers"
     groups = [[]]
@@ -280,7 +283,7 @@ def _passes(inputs, room):
 # %% ../nbs/05_study.ipynb #4d1c3771
 @patch
 def depth_inputs(self:Study)->dict: # label → (layers, fuse)
-    "What is probed: single hidden states, the final output, and four states at once, concatenated and averaged"
+    "What is probed: single hidden states, the final output, and four states together"
     d = self.enc.n_layers
     several = sorted({max(round(d*f)-1, 0) for f in (1/4,1/2,3/4,1)}) # 2, 5, 8, 11 of 12
     single = range(d+1) if self.cfg.depths is None else self.cfg.depths
@@ -315,7 +318,8 @@ def depth(self:Study)->dict: # `rows`: encoder → input → scores; `kept`: inp
         pairs = zip(*found.values()) if self.control else []
         both = {k: kept(found[self.enc.name][k], found[self.control.name][k], photos) for k,_ in pairs}
         return dict(encoder=self.enc.name, control=self.control and self.control.name, rows=rows, kept=both,
-                    bands=list(band_rings(self.edges())), inputs=list(inputs), fitted_on=min(len(train), n[0]))
+                    bands=list(band_rings(self.edges())), inputs=list(inputs),
+                    fitted_on=min(len(train), n[0]))
     return self.stage('1-depth', make, inputs=inputs, n=n)
 
 # %% ../nbs/05_study.ipynb #2e225757
@@ -499,9 +503,11 @@ def variant(self:Study,
     ds = self.dataset('test', pairs)
     runs,sums = self._look_at(models, ds)
     photos,best = {self.photo[k] for k in names},[best_epoch(self.trained(c, pairs)) for c in cfgs]
-    return dict(kind=kind, label=label, parameters=models[0].n_params, epochs=cfgs[0].epochs, best_epochs=best,
-                photos=len(photos), score=score_row(runs, self.photos_of(ds)), runs=runs, sums=sums)
+    about = dict(kind=kind, label=label, parameters=models[0].n_params, epochs=cfgs[0].epochs)
+    score = score_row(runs, self.photos_of(ds))
+    return about | dict(photos=len(photos), best_epochs=best, score=score, runs=runs, sums=sums)
 
+# %% ../nbs/05_study.ipynb #dab2e723
 @patch
 @torch.no_grad()
 def _look_at(self:Study, models, ds):
@@ -530,6 +536,7 @@ def frequencies(self:Study)->dict:
                     by_band={k: ring_ratios(v, photos) for k,v in by_band.items()})
     return self.stage('2-frequencies', make, **self._main())
 
+# %% ../nbs/05_study.ipynb #20c622a2
 @patch
 def _ring_sums(self:Study, edges):
     "The photo of each test patch; model → ring sums of each, seeds added up"
@@ -605,8 +612,9 @@ def examples(self:Study,
     half = len(chosen)//2
     title = f'The worst {half} and the best {half} patches, one a photo, by the {look(best)[0]}'
     above = [self.family[k].rsplit('/')[-1] for k in chosen]
-    return picture_grid([column(k) for k in chosen], ['target',look(best)[0],'linear probe'], title, self.who(), above,
-                        {1: [f'{score[k]:.1f} dB' for k in chosen]})
+    below = {1: [f'{score[k]:.1f} dB' for k in chosen]}
+    names = ['target',look(best)[0],'linear probe']
+    return picture_grid([column(k) for k in chosen], names, title, self.who(), above, below)
 
 # %% ../nbs/05_study.ipynb #7ea1b435
 def view(
@@ -673,6 +681,7 @@ def sizes(self:Study)->dict: # `rows` of variants, `probes` by number of photos,
         return dict(rows=rows, probes=probes, steps=steps, moved=moved)
     return self.stage('4-sizes', make, **(self._main() | dict(seeds=self.side, variants=self._variants())))
 
+# %% ../nbs/05_study.ipynb #45ac72c6
 @patch
 def _probe_row(self:Study, pairs):
     "The linear probe of some pairs on the test patches"
@@ -708,10 +717,11 @@ def inversion(self:Study)->dict: # model → mean cosine with its interval
                 shown |= {ph: o for ph,*o in zip(b['photo'], b['target'].cpu(), ps[0].cpu(), maps[0].cpu())}
         some = _some(list(shown.values()), lambda o: o[2].mean())
         self.save(plot_consistency(some, self.who()), 'consistency')
-        of = lambda v: dict(mean=float(np.mean(v)), ci95=interval(v, photos), n=len(v), photos=len(set(photos)))
-        return {k: of(v) for k,v in cos.items()}
+        n = dict(n=len(photos), photos=len(set(photos)))
+        return {k: dict(mean=float(np.mean(v)), ci95=interval(v, photos), **n) for k,v in cos.items()}
     return self.stage('5-inversion', make, needs=('figures/consistency.png',), **self._main())
 
+# %% ../nbs/05_study.ipynb #f5a174fe
 def _some(items, by, n=6):
     "A few of `items`, from the lowest to the highest in even steps"
     order = sorted(items, key=by)
@@ -739,6 +749,7 @@ def cross_domain(self:Study)->dict:
         return dict(families=families, seeds=len(self.side), price=price)
     return self.stage('5-cross', make, **(self._main() | dict(seeds=self.side)))
 
+# %% ../nbs/05_study.ipynb #1d719d5a
 @patch
 def _half(self:Study, half, h):
     "The pairs of one half of the families, and all test pairs"
@@ -796,6 +807,7 @@ def _scored(self:Study, best):
     over = paired(*(patch_psnr(s['rows'][k]) for k in (best,'linear_probe')), photos)
     return dict(scores={k: score_row(v, photos) for k,v in s['rows'].items()}, over_probe=over)
 
+# %% ../nbs/05_study.ipynb #7f312a5c
 @patch
 def _about(self:Study, other):
     "What a reader must know to judge or repeat the study"
@@ -861,7 +873,7 @@ def run(self:Study,
 def dinoinv_study(
     source:str,            # folder of photos, one subfolder a family; or, alone, OUT: then textures are made
     out:Annotated[str, dict(nargs='?')]=None, # folder for the report, its figures and all they were made from
-    encoder:str=DEFAULT,   # hub id of a DINOv2, a folder written with save_pretrained, mini, untrained or auto
+    encoder:str=DEFAULT,   # hub id of a DINOv2, a save_pretrained folder, mini, untrained or auto
     layers:str=None,       # hidden states that decoders read, such as 2,5,8,11; default: the final output
     fuse:str='concat',     # how to join several layers: concat or mean
     decoders:str='method,default', # presets to train; the last one is looked at most closely
