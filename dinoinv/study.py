@@ -99,13 +99,16 @@ class Study:
         self.pairs = self.make_pairs(self.enc, cfg.layers)
         self._names()
 
-    def who(self, layers=True):
-        "What stands in every figure: encoder, layers, resolution"
-        kind = '' if self.control else ', random weights'
-        which = f'layers: {layers_name(self.cfg.layers, self.cfg.fuse)} · ' if layers else ''
-        return f'encoder: {self.name} ({self.enc.weights}{kind}) · {which}{self.cfg.patch} px'
-
 # %% ../nbs/05_study.ipynb #012ce86e
+@patch
+def who(self:Study,
+    layers:bool=True, # name those that decoders read
+)->str: # encoder, layers, resolution
+    "What stands in every figure"
+    kind = '' if self.control else ', random weights'
+    which = f'layers: {layers_name(self.cfg.layers, self.cfg.fuse)} · ' if layers else ''
+    return f'encoder: {self.name} ({self.enc.weights}{kind}) · {which}{self.cfg.patch} px'
+
 @patch
 def _check_folder(self:Study):
     "Refuse a folder that holds something else"
