@@ -409,8 +409,8 @@ def plan(self:Study)->dict:
     def make():
         if c.epochs: return dict(epochs=c.epochs, seeds=c.seeds, side_seeds=c.seeds)
         self.probes(self.pairs)
-        timed = self.trained(replace(best, epochs=4, val_every=4, val_crop=112, seed=c.seed+99))
-        t = load_json(timed.parent/'done.json')['seconds']/4
+        timed = self.trained(replace(best, epochs=2, val_every=2, val_crop=112, seed=c.seed+99))
+        t = load_json(timed.parent/'done.json')['seconds']/2
         left = c.minutes*60 - (time.perf_counter()-self.start)
         left = max(.8*left, .4*c.minutes*60) # a fifth is for what follows training
         return share_out(left/t, *self._load_of(), c.seeds, best.epochs) | dict(epoch_seconds=t)
