@@ -59,18 +59,20 @@ class LinearProbe(nn.Module, PyTorchModelHubMixin):
         return F.pixel_shuffle(self.linear(normalise(features, self.mean, self.std)), self.unit)
 
 # %% ../nbs/02_decoder.ipynb #3563e469
+def _exact(t): return (t.cpu() if t.device.type == 'mps' else t).double() # which Apple's GPUs have not
+
 def _moments(batches, unit):
     "Over all tokens: their mean and covariance, their covariance with the pixels, and the pixels' mean"
     shift,ata,aty = None,0,0
     for f,x in batches:
-        t,y = (o.movedim(1,-1).flatten(0,-2) for o in (f, F.pixel_unshuffle(x, unit)))
+        t,y = (_exact(o.movedim(1,-1).flatten(0,-2)) for o in (f, F.pixel_unshuffle(x, unit)))
         if shift is None: shift = t.mean(0)
         a = torch.cat([t-shift, torch.ones_like(t[:,:1])], 1)
-        ata,aty = ata + (a.T@a).cpu().double(), aty + (a.T@y).cpu().double() # float32 on the device: not all have more
+        ata,aty = ata + a.T@a, aty + a.T@y
     if shift is None: raise DinoinvError('no batches to fit the probe on')
     n = ata[-1,-1]
     m,my = ata[-1,:-1]/n, aty[-1]/n
-    return shift.cpu().double()+m, ata[:-1,:-1]/n - m.outer(m), aty[:-1]/n - m.outer(my), my
+    return shift+m, ata[:-1,:-1]/n - m.outer(m), aty[:-1]/n - m.outer(my), my
 
 @patch(cls_method=True)
 @torch.no_grad()
@@ -82,9 +84,9 @@ def fit(cls:LinearProbe,
     "The closed-form probe of `batches`, read once, in memory that doesn't grow; raises `DinoinvError` if there are none"
     mean,cov,cross,pixels = _moments(batches, unit)
     std = cov.diagonal().clamp(min=1e-12).sqrt()
-    correlation = cov/std.outer(std) + ridge*torch.eye(len(std))
+    correlation = cov/std.outer(std) + ridge*torch.eye(len(std)).to(std)
     weight = torch.linalg.solve(correlation, cross/std[:,None])
-    probe = cls(len(mean), unit)
+    probe = cls(len(mean), unit).to(mean.device)
     probe.mean.copy_(mean)
     probe.std.copy_(std)
     probe.linear.weight.copy_(weight.T[...,None,None])

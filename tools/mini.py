@@ -3,14 +3,15 @@
     dinoinv_pretrain mini_run/              # about an hour on one core
     python tools/mini.py mini_run/          # weights in half precision, recipe, log and model card → dinoinv/mini/
 """
-import json, shutil, sys
+import shutil, sys
+from dataclasses import asdict
 from pathlib import Path
 import torch
 from transformers import Dinov2Model
 from dinoinv.core import load_json, save_json
 from dinoinv.decoder import LinearProbe, psnr
 from dinoinv.features import MINI, load_encoder
-from dinoinv.pretrain import as_bytes, knn_accuracy, quiz_textures
+from dinoinv.pretrain import PretrainConfig, as_bytes, knn_accuracy, quiz_textures
 
 CARD = """---
 license: apache-2.0
@@ -54,15 +55,16 @@ def scores(enc, known, asked):
 
 def main(run):
     run = Path(run)
-    cfg = load_json(run/'config.json')['config']
+    recipe = load_json(run/'config.json')['config']
+    cfg = PretrainConfig(**{k: v for k,v in recipe.items() if k != 'photos'})
     Dinov2Model.from_pretrained(run/'encoder').half().save_pretrained(MINI)
     shutil.copy(run/'config.json', MINI/'recipe.json')
     log = [r for r in load_json(run/'log.json') if r['step']%10 == 0 or 'knn' in r]
     save_json(MINI/'log.json', [{k: round(v, 4) for k,v in r.items()} for r in log])
     encs = [load_encoder(n, device='cpu', amp=False) for n in ('mini','untrained:mini')]
-    quiz = quiz_textures(240, 224)
+    quiz = quiz_textures(cfg.asked, cfg.side)
     knn,db = zip(*[scores(e, *quiz) for e in encs])
-    card = CARD.format(**cfg, weights=encs[0].weights, knn=knn, psnr=db, families=len({t.family for t in quiz[1]}),
+    card = CARD.format(**asdict(cfg), weights=encs[0].weights, knn=knn, psnr=db, families=len({t.family for t in quiz[1]}),
                        parameters=sum(p.numel() for p in encs[0].model.parameters())/1e6)
     (MINI/'README.md').write_text(card)
     print(card)
