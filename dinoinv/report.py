@@ -435,11 +435,12 @@ def _found_kept(r):
     own = d['rows'][d['encoder']]['final']
     if not d['kept']: return f'**Control.** A linear probe reads {score(own)} dB from {name}: random weights.'
     k = d['kept']['final']
-    changed = verdict(k, 'easier to read', 'harder to read', 'neither easier nor harder to read')
+    sure = verdict(k, 'Training made pixels easier to read', 'Training made pixels harder to read',
+                   'Whether training made pixels easier to read can\'t be told from these photos')
     return ' '.join([
         f'**What training kept.** A linear probe reads {score(own)} dB from the final output of {name}.',
         f"It reads {score(d['rows'][d['control']]['final'])} dB from the untrained control.",
-        f'Training made pixels {changed}: {gain(k)} dB on the same patches.',
+        f'{sure}: {gain(k)} dB on the same patches.',
         f"By band: {', '.join(f'{b} {gain(v)}' for b,v in zip(d['bands'], _bands(k)))} dB.",
         _trained_says(r['decoders_at'])])
 
