@@ -4,9 +4,10 @@
     python bench/bench.py train              samples/s of training, the share of peak, and of the time spent loading
     python bench/bench.py memory             peak memory of prepare and train, 200 pairs against 2,000
     python bench/bench.py disk               bytes on disk against the bytes of features and pictures
+    python bench/bench.py pretrain           images/s of pretraining a `mini`, and the share of the machine's peak
     python bench/bench.py quality PHOTOS     decoders against baselines on held-out photos (each photo its own texture)
 
-All run on the `untrained` encoder, whose arithmetic is DINOv2-Small's. Compare ratios within one run: machines differ.
+All but `pretrain` run on the `untrained` encoder, whose arithmetic is DINOv2-Small's. Compare ratios within one run: machines differ.
 """
 import os; os.environ.setdefault('TQDM_DISABLE', '1')
 import subprocess, sys, tempfile, time
@@ -66,7 +67,7 @@ def train():
     for name,cfg in PRESETS.items():
         ds = PairsDataset(p, 'train', cfg.crop)
         probes = fit_probes(ds)
-        model = new_decoder(cfg, ds.meta, probes['quadratic_probe']).to(memory_format=torch.channels_last)
+        model = new_decoder(cfg, ds.meta, probes['linear_probe']).to(memory_format=torch.channels_last)
         opt,_ = make_optimizer(model, cfg, 1000)
         dtype = amp_dtype('cpu')
         def step(b):
@@ -83,6 +84,15 @@ def train():
                 start = time.perf_counter(); work += start-at
         print(f"{name:<9}{model.n_params/1e6:>6.2f} M  {16/t:>7.1f} samples/s in a step, {n/(load+work):>7.1f} with loading; {work/(load+work):.1%} of the time in forward, backward and step; "
               f"{gf/1e9:.1f} GFLOP a step, {gf/t/peak(dtype or torch.float32):.0%} of {dtype} peak")
+
+def pretrain():
+    from dinoinv.pretrain import PretrainConfig, Pretraining
+    cfg = PretrainConfig(pictures=64)
+    run = Pretraining(tmp/'mini', cfg)
+    run.step = cfg.steps//2 # past the warm-up
+    gf,t = flops(run.update),best(run.update, 5)
+    dtype = amp_dtype('cpu') or torch.float32
+    print(f'{cfg.batch_size/t:.1f} images/s, {t:.2f} s a step of {cfg.batch_size} pictures; {gf/1e9:.0f} GFLOP a step, {gf/t/peak(dtype):.0%} of {dtype} peak')
 
 def rss(code):
     "Peak memory of a fresh Python that runs `code`, MB"
@@ -114,7 +124,7 @@ def quality(photos, epochs=None):
         print(score_table(evaluate(tmp/name/'best', tmp/'q', tmp/f'{name}_out')), '\n', flush=True)
 
 @call_parse
-def main(what:str,          # extract, train, memory, disk or quality
+def main(what:str,          # extract, train, memory, disk, pretrain or quality
          photos:str=None,   # for quality: a folder of photos
          epochs:int=None):  # for quality: instead of the preset's
     "Benchmarks of dinoinv; see the head of this file"

@@ -371,8 +371,9 @@ def quiz(self:Pretraining)->dict[str,float]: # `knn`, the share of right votes, 
 @patch
 def save(self:Pretraining):
     "Write the teacher as a `save_pretrained` folder `encoder/`, the log, its curve, and the state"
-    folder = self.out/'encoder'
-    self.teacher.backbone.save_pretrained(folder)
+    from transformers.utils import logging
+    logging.disable_progress_bar() # of a file written in a blink
+    self.teacher.backbone.save_pretrained(self.out/'encoder')
     save_json(self.out/'log.json', self.log)
     plot_pretraining(self.log, self.cfg, self.out/'pretraining.png')
     self.save_state()

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['PRESETS', 'image_metrics', 'TrainConfig', 'load_batches', 'predict', 'validate', 'average', 'fit_probes',
            'baseline_preds', 'score_baselines', 'plot_losses', 'make_optimizer', 'lr_factor', 'train_epoch',
-           'accelerator_for', 'new_decoder', 'load_probes', 'check_run', 'Run', 'train_decoder', 'dinoinv_train',
-           'summary_table', 'epoch_line', 'best_epoch', 'psnr']
+           'accelerator_for', 'new_decoder', 'load_probes', 'check_run', 'Run', 'train_decoder', 'epoch_line',
+           'best_epoch', 'dinoinv_train', 'summary_table', 'psnr']
 
 # %% ../nbs/03_train.ipynb #2e3ffcc5
 import math, os, shutil
@@ -393,6 +393,21 @@ def train_decoder(
     except KeyboardInterrupt: raise KeyboardInterrupt(f"interrupted after {run.log[-1]['epoch'] if run.log else 0} of {cfg.epochs} epochs; --resume (resume=True) takes it up there") from None
     return run.log
 
+# %% ../nbs/03_train.ipynb #18c1533f
+def epoch_line(
+    epoch:int|None, # the best one, as `RUN/best` has it; None: not known
+)->str:
+    "Which epoch a decoder is of, and whether training improved on its start"
+    if epoch is None: return 'of an unknown epoch'
+    return f'of epoch {epoch}' if epoch else 'the start; training did not improve on it'
+
+def best_epoch(
+    folder:str|Path, # of a decoder, such as `RUN/best`
+)->int|None: # None: it was not trained by `train_decoder`
+    "The epoch that the decoder in `folder` is of; 0 is the start"
+    path = Path(folder)/'val_errors.json'
+    return load_json(path)['epoch'] if path.exists() else None
+
 # %% ../nbs/03_train.ipynb #a9a3deab
 @command
 def dinoinv_train(
@@ -435,20 +450,6 @@ def summary_table(
     lines = [f"{'validation':<20}{'MAE':>8}{'PSNR dB':>9}{'SSIM':>7}"] + [f"{k.replace('_',' '):<20}{v['mae']:>8.4f}{v['psnr']:>9.2f}{v['ssim']:>7.3f}" for k,v in rows.items()]
     about = f"n={best['val']['n']} · {config['parameters']/1e6:.2f} M parameters · encoder: {config['encoder']['name']}"
     return '\n'.join(lines + [about, f"decoder: {epoch_line(best['epoch'])}"])
-
-def epoch_line(
-    epoch:int|None, # the best one, as `RUN/best` has it; None: not known
-)->str:
-    "Which epoch a decoder is of, and whether training improved on its start"
-    if epoch is None: return 'of an unknown epoch'
-    return f'of epoch {epoch}' if epoch else 'the start; training did not improve on it'
-
-def best_epoch(
-    folder:str|Path, # of a decoder, such as `RUN/best`
-)->int|None: # None: it was not trained by `train_decoder`
-    "The epoch that the decoder in `folder` is of; 0 is the start"
-    path = Path(folder)/'val_errors.json'
-    return load_json(path)['epoch'] if path.exists() else None
 
 # %% ../nbs/03_train.ipynb #3a524666
 if __name__ == '__main__' and '__file__' in globals(): dinoinv_train() # for `-m dinoinv.train`; a notebook has no file

@@ -1,0 +1,73 @@
+"""What an encoder sees, mixes and keeps of real photos, beside its control.
+
+    python bench/mini.py PHOTOS PAIRS [--encoder mini]
+
+PHOTOS has a folder for each class. PAIRS were made of them by dinoinv_prepare, with --group_by file; their test patches are reported.
+"""
+import os; os.environ.setdefault('TQDM_DISABLE', '1')
+from pathlib import Path
+import numpy as np, torch
+import torch.nn.functional as F
+from fastcore.script import call_parse
+from dinoinv.dataset import PairsDataset, find_textures, open_photo
+from dinoinv.decoder import LinearProbe, low_pass, psnr
+from dinoinv.features import control, crop_to_patch, load_encoder, to_tensor
+from dinoinv.inference import bootstrap_ci
+
+def mean_ci(values, groups=None):
+    "Mean and 95 % interval as text"
+    return f"{np.mean(values):.2f} ({', '.join(f'{v:.2f}' for v in bootstrap_ci(values, groups))})"
+
+@torch.no_grad()
+def sees(enc, photos, folder):
+    "Leave-one-out 5-NN over the photos' classes: right or wrong for each"
+    cls = []
+    for p in photos:
+        x = crop_to_patch(to_tensor(open_photo(folder/p.path)))[:, :504, :504]
+        with torch.autocast('cpu', enc.dtype, enabled=enc.dtype is not None):
+            cls.append(enc.model(((x-enc.mean)/enc.std)[None]).last_hidden_state[0,0].float())
+    z = F.normalize(torch.stack(cls), dim=-1)
+    near = (z@z.T - 9*torch.eye(len(z))).topk(5, 1).indices.tolist()
+    classes = [p.path.split('/')[0] for p in photos]
+    votes = [[classes[j] for j in row] for row in near]
+    return [float(max(v, key=v.count) == c) for v,c in zip(votes, classes)]
+
+def mixes(enc, x):
+    "How far tokens outside a painted square move, as a share of their length, by picture"
+    y = x.clone(); n = x.shape[-1]//14
+    y[..., 98:154, 98:154] = torch.tensor([.8,.2,.3]).view(3,1,1)
+    outside = torch.ones(n, n, dtype=torch.bool); outside[7:11,7:11] = False
+    a,b = (torch.cat([enc.encode(o) for o in p.split(16)]) for p in (x,y))
+    return ((a-b).norm(dim=1)/a.norm(dim=1))[:,outside].mean(1).tolist()
+
+def keeps(enc, train, test, layer):
+    "PSNR of the linear probe on each test patch"
+    grids = lambda x: [enc.encode(o, None if layer is None else [layer]) for o in x.split(16)]
+    probe = LinearProbe.fit(zip(grids(train), train.split(16)))
+    return torch.cat([psnr(probe(g), o) for g,o in zip(grids(test), test.split(16))]).tolist()
+
+@call_parse
+def main(photos:str,            # folder of photos, a folder for each class
+         pairs:str,             # pairs made of them
+         encoder:str='mini',    # any name load_encoder takes
+         n:int=480):            # training patches to fit on
+    "See the head of this file"
+    enc = load_encoder(encoder)
+    encs = [enc, control(enc)]
+    found,_ = find_textures(photos, 'file')
+    def patches(split, k=None):
+        ds = PairsDataset(pairs, split, None, random=False)
+        which = [i for i in np.linspace(0, len(ds)-1, k or len(ds)).astype(int) if ds.sizes[i] == (252,252)]
+        return torch.stack([ds[i]['target'] for i in which]).float()/255, [ds.names[i].split('__')[0] for i in which]
+    (train,_),(test,groups) = patches('train', n),patches('test')
+    print(f"{len(train)} training patches, {len(test)} test patches of {len(set(groups))} photos; {len(found)} photos in {len({p.path.split('/')[0] for p in found})} classes\n")
+    print('| | ' + ' | '.join(f'{e.name} ({e.weights})' for e in encs) + ' |\n|---|---|---|')
+    print('| 5-NN accuracy, classes, leave one out | ' + ' | '.join(mean_ci(sees(e, found, Path(photos))) for e in encs) + ' |', flush=True)
+    print('| tokens outside a painted square move by | ' + ' | '.join(mean_ci(mixes(e, test), groups) for e in encs) + ' |', flush=True)
+    print('| low-pass oracle, dB | ' + ' | '.join([mean_ci(psnr(low_pass(test), test).tolist(), groups)]*2) + ' |')
+    for layer in (0, enc.n_layers//3, enc.n_layers//2, enc.n_layers, None):
+        scores = [keeps(e, train, test, layer) for e in encs]
+        name = 'final output' if layer is None else f'hidden state {layer}'
+        print(f'| linear probe, {name}, dB | ' + ' | '.join(mean_ci(s, groups) for s in scores) + ' |', flush=True)
+    gap = [a-b for a,b in zip(*scores)]
+    print(f'\nfinal output, {encs[0].name} − {encs[1].name}: {mean_ci(gap, groups)} dB')
