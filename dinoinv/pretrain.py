@@ -16,6 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated
 import numpy as np, torch, torch.nn as nn, torch.nn.functional as F
+from accelerate import Accelerator
 from fastcore.basics import patch
 from matplotlib.figure import Figure
 from .core import DinoinvError, atomic_path, command, notice, progress, save_json, versions
@@ -217,7 +218,7 @@ def objective(
     small:torch.Tensor,     # (kB,3,small,small)
     hidden:torch.Tensor,    # (2B,patches), true where hidden from the student
     cfg:PretrainConfig,
-    acc:'accelerate.Accelerator', # averages over processes
+    acc:Accelerator, # averages over processes
     rng:torch.Generator,    # of the colours
 )->dict[str,torch.Tensor]: # `cls`, `patch`, `koleo`; and `sure`, `varied`: see `choice_spread`
     "The losses of one step"
@@ -259,7 +260,7 @@ def knn_accuracy(
 def embed(
     learner:Learner,       # in eval mode
     pictures:torch.Tensor, # (n,3,S,S), bytes
-    acc:'accelerate.Accelerator', # its device and precision
+    acc:Accelerator, # its device and precision
 )->tuple[torch.Tensor,torch.Tensor]: # CLS tokens (n,C) and patch features (n,C,S/14,S/14), float32 on the CPU
     "What the final layer says of whole pictures"
     out = []
