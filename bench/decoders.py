@@ -10,7 +10,6 @@ import os; os.environ.setdefault('TQDM_DISABLE', '1')
 import time
 from copy import deepcopy
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 import numpy as np, torch, torch.nn as nn, torch.nn.functional as F
 from fastcore.script import call_parse

@@ -299,22 +299,24 @@ def within_reach(
 DEFAULT = 'facebook/dinov2-small'
 MINI = Path(find_spec('dinoinv').origin).parent/'mini' # the folder of the embedded encoder
 
+def _random_weights(model, config):
+    "A `model` (a class) of shape `config`, the same on every call"
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return model(config)
+
 def control(
     enc:Encoder, # any
 )->Encoder|None: # None: `enc` is a control itself
     "The architecture of `enc` with seeded random weights"
     if enc.name.startswith('untrained'): return None
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = type(enc.model)(enc.config)
+    model = _random_weights(type(enc.model), enc.config)
     mean,std = (v.flatten().tolist() for v in (enc.mean,enc.std))
     return Encoder(model, f'untrained:{enc.name}', None, enc.device, enc.dtype is not None, mean, std, **enc.forward)
 
 def _untrained():
     from transformers import Dinov2Config, Dinov2Model # slow to import
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return Dinov2Model(Dinov2Config(hidden_size=384, num_attention_heads=6, image_size=518, patch_size=14))
+    return _random_weights(Dinov2Model, Dinov2Config(hidden_size=384, num_attention_heads=6, image_size=518, patch_size=14))
 
 # %% ../nbs/00_features.ipynb #d6b2f646
 def at_hand(
