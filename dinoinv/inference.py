@@ -9,19 +9,17 @@ __all__ = ['ERROR_TOP', 'MIN_GROUPS', 'reconstruct', 'compare_figure', 'check_en
 # %% ../nbs/04_inference.ipynb #cea9f22a
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
 from functools import lru_cache
-from io import StringIO
 from pathlib import Path
 import numpy as np, torch
 from PIL import Image
-from safetensors import safe_open
-from .core import LOCK, REMAKE, DinoinvError, DiskFull, command, full_disk_said, is_litter, load_json
+from .core import LOCK, DinoinvError, DiskFull, command, full_disk_said, is_litter, load_json
 from .core import one_writer, progress, remove, save_json, versions
 from .dataset import SPLITS, find_textures, load_meta, load_pair, open_photo, patch_boxes
 from .decoder import Decoder
 from .features import Encoder, best_device, encoder_line, load_encoder, to_tensor, within_reach
-from .train import average, baseline_preds, best_epoch, epoch_line, image_metrics, load_probes
+from .train import AGAIN, average, baseline_preds, best_epoch, epoch_line
+from .train import image_metrics, load_probes, load_whole
 
 # %% ../nbs/04_inference.ipynb #b8a48fa1
 @torch.no_grad()
@@ -40,43 +38,54 @@ def _bytes(x): return (x.clamp(0,1)*255).round().byte().permute(1,2,0).numpy()
 
 ERROR_TOP = .25 # mean absolute error at the top of the colour scale
 
+def _axes(fig):
+    "Three places for pictures, with their titles"
+    axs = fig.subplots(1, 3)
+    for ax,name in zip(axs, ('target','reconstruction','mean absolute error')):
+        ax.set_title(name, fontsize=9)
+        ax.axis('off')
+    return axs
+
+# %% ../nbs/04_inference.ipynb #b68b4765
 @lru_cache(8)
 def _blank(h, w):
-    "A comparison without content for pictures of `h`×`w`: figure, its pixels, the artists of the three pictures and of the title"
+    "Empty comparison of `h`×`w` pictures: figure, its pixels, and what is drawn anew, pictures and title"
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     fig = Figure(figsize=(9.6, 9.6/3.25*min(max(h/w,.3),2)+.85), dpi=100, layout='constrained')
-    canvas,axs,rgb = FigureCanvasAgg(fig), fig.subplots(1, 3), np.zeros((h,w,3), np.uint8)
-    for ax,name in zip(axs, ('target','reconstruction','mean absolute error')): ax.set_title(name, fontsize=9); ax.axis('off')
-    shown = [*(ax.imshow(rgb) for ax in axs[:2]), axs[2].imshow(rgb[...,0], cmap='inferno', vmin=0, vmax=ERROR_TOP)]
-    fig.colorbar(shown[2], ax=axs[2], shrink=.8, extend='max')
+    canvas,axs,rgb = FigureCanvasAgg(fig), _axes(fig), np.zeros((h,w,3), np.uint8)
+    error = axs[2].imshow(rgb[...,0], cmap='inferno', vmin=0, vmax=ERROR_TOP)
+    fig.colorbar(error, ax=axs[2], shrink=.8, extend='max')
     title = fig.suptitle('room for\nthree\nlines', fontsize=9, parse_math=False) # a $ in a name is a dollar
+    drawn = [*(ax.imshow(rgb) for ax in axs[:2]), error, title]
     canvas.draw()
     fig.set_layout_engine('none') # everything has its place now
-    for o in (*shown,title): o.set_animated(True)
+    for o in drawn: o.set_animated(True)
     canvas.draw()
-    return fig, canvas.copy_from_bbox(fig.bbox), shown, title
+    return fig, canvas.copy_from_bbox(fig.bbox), drawn
 
-# %% ../nbs/04_inference.ipynb #b68b4765
+# %% ../nbs/04_inference.ipynb #3583a0a1
 def compare_figure(
     target:np.ndarray, # (H,W,3) bytes
     pred:np.ndarray,   # (H,W,3) bytes
     title:str='',      # up to three lines: the sample, its scores and the encoder; taken as it is, no TeX
 )->Image.Image: # RGB
     "Target, reconstruction and error map with a colour bar"
-    fig,empty,shown,head = _blank(*target.shape[:2])
-    for o,a in zip(shown, (target, pred, np.abs(target.astype(np.float32)-pred).mean(-1)/255)): o.set_data(a)
-    head.set_text(title.encode(errors='replace').decode()) # half a character can't be drawn
+    fig,empty,drawn = _blank(*target.shape[:2])
+    error = np.abs(target.astype(np.float32)-pred).mean(-1)/255
+    for o,a in zip(drawn, (target, pred, error)): o.set_data(a)
+    drawn[-1].set_text(title.encode(errors='replace').decode()) # half a character can't be drawn
     fig.canvas.restore_region(empty)
-    for o in (*shown,head): fig.draw_artist(o)
+    for o in drawn: fig.draw_artist(o)
     return Image.fromarray(np.asarray(fig.canvas.buffer_rgba())[...,:3].copy())
 
 # %% ../nbs/04_inference.ipynb #cba35a07
 def _title(info):
-    s = info['scores']
+    s,base = info['scores'],info['baselines']
     name = info['name'] if len(info['name']) <= 110 else info['name'][:109] + '…'
-    return (f"{name}\nPSNR {s['psnr']:.2f} dB (probe {_db(info['baselines'].get('linear_probe'))}, low-pass {_db(info['baselines']['low_pass'])}) · "
-            f"SSIM {s['ssim']:.3f} · MAE {s['mae']:.4f}\n{encoder_line(info['encoder'])}")
+    scale = f"probe {_db(base.get('linear_probe'))}, low-pass {_db(base['low_pass'])}"
+    scores = f"PSNR {_db(s)} dB ({scale}) · SSIM {s['ssim']:.3f} · MAE {s['mae']:.4f}"
+    return f"{name}\n{scores}\n{encoder_line(info['encoder'])}"
 
 def _db(s): return f"{s['psnr']:.2f}" if s else '–'
 
@@ -96,8 +105,8 @@ def check_encoder(
 def _encoder_of(decoder):
     e = decoder.encoder
     if isinstance(e, dict) and {'name','weights','layers','fuse','unit'} <= e.keys(): return e
-    raise DinoinvError('the decoder does not say which encoder it was trained on (`encoder` in its config.json): '
-                       'train one with dinoinv_train')
+    what = 'which encoder it was trained on (`encoder` in its config.json)'
+    raise DinoinvError(f'the decoder does not say {what}: train one with dinoinv_train')
 
 # %% ../nbs/04_inference.ipynb #ef9f5251
 def split_of(
@@ -110,40 +119,50 @@ def split_of(
     if not meta['splits'][split]: raise DinoinvError(f'{pairs} has no {split} pairs')
     return meta, meta['splits'][split]
 
+# %% ../nbs/04_inference.ipynb #f9144170
 def pair_samples(
     pairs:str|Path,     # folder written by `prepare_pairs`
     split:str='test',   # 'train', 'val' or 'test'
-)->Iterator[tuple]:
-    "Go through a split as `(name, group, features, target)`, the last two an exception and None where a pair can't be read"
+)->Iterator[tuple]: # `(name, group, features, target)`
+    "The pairs of a split; features and target are an exception and None where one can't be read"
     meta,sizes = split_of(pairs, split)
+    unit = meta['encoder']['unit']
     def read(name):
-        try: return name, name.split('__')[0], *load_pair(Path(pairs)/split/name, meta['encoder']['unit'], tuple(sizes[name]))
+        try: return name, name.split('__')[0], *load_pair(Path(pairs)/split/name, unit, tuple(sizes[name]))
         except DinoinvError as e: return name, name.split('__')[0], e, None
     return map(read, sizes)
 
-# %% ../nbs/04_inference.ipynb #f9144170
-def photo_samples(
-    photos:str|Path,   # an image file or a folder of them
-    enc:Encoder,       # the decoder's encoder
-    made_by:dict,      # encoder entry of the decoder: layers, fuse, patch
-)->Iterator[tuple]:
-    "Yield `(name, group, features, target)` of the patches of image files, the last two an exception and None where one can't be read"
-    photos = Path(photos)
-    folder = photos.parent if photos.is_file() else photos
-    found,skipped = find_textures(photos)
-    for k,why in skipped.items(): yield k, '', DinoinvError(why), None
-    for p in found:
-        try:
-            a = np.asarray(open_photo(folder/p.path))
-            if a.shape[:2] != (p.height,p.width): raise OSError('its EXIF note comes after the pixels: save it anew')
-        except Exception as e: yield p.path, p.group, e, None; continue # decoders raise anything at all
-        for (r,c),(y,x,h,w) in patch_boxes(p.height, p.width, made_by.get('patch', 518), enc.patch).items():
-            yield f'{p.group}__{p.name}__{r}_{c}', p.group, *_encoded(enc, a[y:y+h, x:x+w], made_by)
+# %% ../nbs/04_inference.ipynb #a2f05758
+def _pixels(path, p):
+    "The pixels of photo `p`, or what went wrong"
+    try:
+        a = np.asarray(open_photo(path))
+        if a.shape[:2] == (p.height,p.width): return a
+        return OSError('its EXIF note comes after the pixels: save it anew')
+    except Exception as e: return e # decoders raise anything at all
 
 def _encoded(enc, target, made_by):
     "The features of a patch and the patch, or what went wrong and None"
     try: return enc.encode(target, made_by['layers'], made_by['fuse'])[0], target
     except Exception as e: return e, None
+
+# %% ../nbs/04_inference.ipynb #aecc0b90
+def photo_samples(
+    photos:str|Path,   # an image file or a folder of them
+    enc:Encoder,       # the decoder's encoder
+    made_by:dict,      # encoder entry of the decoder: layers, fuse, patch
+)->Iterator[tuple]: # `(name, group, features, target)`
+    "The patches of photos; features and target are an exception and None where one can't be read"
+    photos = Path(photos)
+    folder = photos.parent if photos.is_file() else photos
+    found,skipped = find_textures(photos)
+    for k,why in skipped.items(): yield k, '', DinoinvError(why), None
+    size = made_by.get('patch', 518)
+    for p in found:
+        a = _pixels(folder/p.path, p)
+        if isinstance(a, Exception): yield p.path, p.group, a, None; continue
+        for (r,c),(y,x,h,w) in patch_boxes(p.height, p.width, size, enc.patch).items():
+            yield f'{p.group}__{p.name}__{r}_{c}', p.group, *_encoded(enc, a[y:y+h, x:x+w], made_by)
 
 # %% ../nbs/04_inference.ipynb #f567c1fe
 MIN_GROUPS = 5 # an interval over fewer would look surer than it is
@@ -154,7 +173,7 @@ def bootstrap_ci(
     n:int=2000,                # draws
     seed:int=0,                # of the draws
 )->tuple[float,float]|None: # 2.5 and 97.5 percentiles of the mean; None: fewer than `MIN_GROUPS` groups
-    "95 % interval of the mean of `values` by the [cluster bootstrap](https://doi.org/10.1111/j.1467-9868.2007.00593.x)"
+    "95 % interval of the mean, by the [cluster bootstrap](https://doi.org/10.1111/j.1467-9868.2007.00593.x)"
     by = defaultdict(list)
     for g,v in zip(range(len(values)) if groups is None else groups, values, strict=True): by[g].append(v)
     if len(by) < MIN_GROUPS: return None
@@ -166,8 +185,9 @@ def bootstrap_ci(
 # %% ../nbs/04_inference.ipynb #8bf4cb49
 def _scores(rows, groups):
     s = average(rows)
-    mse,each = s['mse'], [min(r['psnr'], 100.) for r in rows]
-    return dict(n=s['n'], mae=s['mae'], mse=mse, psnr=-10*float(np.log10(max(mse, 1e-10))), psnr_mean=s['psnr'],
+    each = [min(r['psnr'], 100.) for r in rows]
+    pooled = -10*float(np.log10(max(s['mse'], 1e-10)))
+    return dict(n=s['n'], mae=s['mae'], mse=s['mse'], psnr=pooled, psnr_mean=s['psnr'],
                 psnr_median=float(np.median(each)), psnr_ci95=bootstrap_ci(each, groups), ssim=s['ssim'])
 
 def summarise(
@@ -181,87 +201,59 @@ def summarise(
     for i in infos: by[i['group']].append(i['scores'])
     base = {k: _scores([i['baselines'][k] for i in infos], groups) for k in infos[0]['baselines']}
     rows = {g: _scores(r, [g]*len(r)) for g,r in sorted(by.items())}
-    return _scores([i['scores'] for i in infos], groups) | dict(failed=failed, baselines=base, groups=rows, **provenance)
+    scores = _scores([i['scores'] for i in infos], groups)
+    return scores | dict(failed=failed, baselines=base, groups=rows, **provenance)
 
 # %% ../nbs/04_inference.ipynb #6c931e42
-def load_decoder(
-    decoder:str|Path,     # folder of a decoder (`RUN/best`) or hub id
-    device:str|None=None, # default: the fastest there is
-)->tuple[Decoder,dict]: # with its `best_epoch` (None: unknown); the probes it is measured against, if they are by its side
-    "A decoder ready to use; raises `DinoinvError` naming the remedy if there is none at `decoder`, or a damaged one"
-    path,device = Path(decoder),device or best_device()
-    _check_folder(path)
-    if not _within_reach(str(decoder)):
-        raise DinoinvError(f'no decoder at {decoder}: it is neither a folder such as RUN/best, '
-                           'nor could it be had from the HuggingFace hub')
-    with _damage_said(decoder):
-        dec = _whole(decoder)
-        dec.best_epoch = best_epoch(path)
-        return dec.to(device), _probes(path, dec, device)
-
-# %% ../nbs/04_inference.ipynb #0c74ac65
 def _within_reach(name):
     try: return within_reach(name)
     except ValueError: return False # the hub client: this can't be a name
 
 def _check_folder(path):
     "Raise `DinoinvError` if `path` is a folder without a decoder, or belongs to a run that has none yet"
-    run = path.parent
-    if (path/'best').is_dir(): raise DinoinvError(f'{path} holds no decoder: did you mean {path}/best?')
+    run,no = path.parent,f'{path} holds no decoder'
+    if (path/'best').is_dir(): raise DinoinvError(f'{no}: did you mean {path}/best?')
     if path.name == 'best' and not path.exists() and (run/'config.json').is_file():
-        raise DinoinvError(f'the run in {run} has no decoder at present: take it up with dinoinv_train PAIRS {run} --resume')
+        remedy = f'take it up with dinoinv_train PAIRS {run} --resume'
+        raise DinoinvError(f'the run in {run} has no decoder at present: {remedy}')
     if path.is_dir() and not (path/'config.json').exists():
-        raise DinoinvError(f'{path} holds no decoder (no config.json): give a folder such as RUN/best')
+        raise DinoinvError(f'{no} (no config.json): give a folder such as RUN/best')
+    if not _within_reach(str(path)):
+        remedy = 'it is neither a folder such as RUN/best, nor could it be had from the HuggingFace hub'
+        raise DinoinvError(f'no decoder at {path}: {remedy}')
 
-def _whole(decoder):
-    "The decoder at `decoder` with all of its weights; raises anything at all"
-    if Path(decoder).is_dir():
-        pipes = [p for p in Path(decoder).rglob('*') if not p.is_file() and not p.is_dir()]
-        if pipes: raise ValueError(f'{pipes[0]} is no file') # it would be waited for
-        load_json(Path(decoder)/'config.json', dict)
-    with redirect_stdout(StringIO()): dec = Decoder.from_pretrained(decoder, strict=True).eval() # the hub client talks
-    return _finite(dec)
-
-def _finite(module):
-    bad = [k for k,v in module.state_dict().items() if not torch.isfinite(v).all()]
-    if bad: raise ValueError(f'{bad[0]} holds NaN or infinite numbers')
-    return module
-
-# %% ../nbs/04_inference.ipynb #4b316182
-def _probes(path, dec, device):
-    "The probes beside `dec` with all of their weights; raises anything at all"
-    probes = load_probes(path, device)
-    for k,p in probes.items():
-        with safe_open(path/k/'model.safetensors', 'pt') as f: lacking = p.state_dict().keys() - set(f.keys())
-        if lacking: raise ValueError(f'{k} lacks {min(lacking)}')
-        if (p.in_dim,p.unit) != (dec.in_dim,dec.unit): raise ValueError(f'{k} is of another encoder')
-        _finite(p)
-    return probes
-
-@contextmanager
-def _damage_said(decoder):
-    "Turn whatever the libraries raise over a damaged decoder into an error that names it and the remedy"
-    try: yield
-    except Exception as e:
-        why = ' '.join(str(e).removesuffix(f': {REMAKE}').split())[:200]
-        if not isinstance(e, DinoinvError): why = f'{type(e).__name__}: {why}'
-        raise DinoinvError(f'the decoder at {decoder} is damaged, or of another version ({why}): '
-                           'copy it anew, or train it again with dinoinv_train') from e
+# %% ../nbs/04_inference.ipynb #0c74ac65
+def load_decoder(
+    decoder:str|Path,     # folder of a decoder (`RUN/best`) or hub id
+    device:str|None=None, # default: the fastest there is
+)->tuple[Decoder,dict]: # with its `best_epoch` (None: unknown); the probes by its side, if there are any
+    "A decoder ready to use; raises `DinoinvError` naming the remedy if there is none, or a damaged one"
+    path,device = Path(decoder),device or best_device()
+    _check_folder(path)
+    dec,probes = load_whole(Decoder, decoder), load_probes(path, device)
+    dec.best_epoch = best_epoch(path)
+    others = [k for k,p in probes.items() if (p.in_dim,p.unit) != (dec.in_dim,dec.unit)]
+    if others: raise DinoinvError(f'{path}/{others[0]} is damaged (it is of another encoder): {AGAIN}')
+    return dec.to(device), probes
 
 # %% ../nbs/04_inference.ipynb #2c640e4d
 def _check_out(out, source):
-    "Raise `DinoinvError` unless `out` is new, or empty, or of an older evaluation, and not inside of what is read"
-    src = Path(source).resolve()
+    "Raise `DinoinvError` unless `out` is new, empty or of an older evaluation, and outside of `source`"
+    src,choose = Path(source).resolve(),'choose another folder for the results'
     if src.is_dir() and src in (out.resolve(), *out.resolve().parents):
-        raise DinoinvError(f'{out} lies in {source}, where its pictures would be taken for input: choose a folder outside of it')
-    if out.exists() and not out.is_dir(): raise DinoinvError(f'{out} is a file, and a folder is needed for the results')
-    other = [p.name for p in out.iterdir() if p.name != LOCK and not is_litter(p.name)] if out.exists() else []
-    if 'summary.json' in other:
-        remedy = 'choose another folder, or delete this one'
-        ours = (out/'summary.json').is_file() and {'complete','failed'} & load_json(out/'summary.json', dict, remedy).keys()
-        other = [] if ours else ['a summary.json that is not of dinoinv_infer']
-    if other: raise DinoinvError(f'{out} holds something else ({min(other)}): choose another folder for the results')
+        raise DinoinvError(f'{out} lies in {source}, where its pictures would be taken for input: {choose}')
+    if not out.exists(): return
+    if not out.is_dir(): raise DinoinvError(f'{out} is a file: {choose}')
+    other = [p.name for p in out.iterdir() if p.name != LOCK and not is_litter(p.name)]
+    if other and not _is_ours(out/'summary.json'):
+        raise DinoinvError(f'{out} holds something else ({min(other)}): {choose}')
 
+def _is_ours(path):
+    "Whether `dinoinv_infer` wrote this summary"
+    remedy = 'choose another folder, or delete this one'
+    return path.is_file() and bool({'complete','failed'} & load_json(path, dict, remedy).keys())
+
+# %% ../nbs/04_inference.ipynb #55ee36b4
 def _empty(out):
     "Mark `out` as unfinished, then delete the samples of an older evaluation"
     save_json(out/'summary.json', dict(complete=False))
@@ -269,18 +261,26 @@ def _empty(out):
     for d in [p.parent for p in out.glob('*/info.json')]:
         if not d.is_symlink(): remove(d.rename(out/f'.{d.name}.tmp')) # no sample is ever half there
 
-# %% ../nbs/04_inference.ipynb #55ee36b4
+# %% ../nbs/04_inference.ipynb #a106d320
 def _write_sample(out, name, pred, target, info):
     "Write a sample's pictures and its `info.json`, all or nothing"
     tmp = out/f'.{name}.tmp'
+    compared = compare_figure(target, pred, _title(info))
+    pictures = dict(pred=Image.fromarray(pred), target=Image.fromarray(target), compare_pred_target=compared)
     try:
         with full_disk_said(out):
             tmp.mkdir(parents=True)
-            for k,a in dict(pred=pred, target=target).items(): Image.fromarray(a).save(tmp/f'{k}.png', compress_level=1)
-            compare_figure(target, pred, _title(info)).save(tmp/'compare_pred_target.png', compress_level=1)
+            for k,im in pictures.items(): im.save(tmp/f'{k}.png', compress_level=1)
             save_json(tmp/'info.json', info)
             tmp.rename(out/name)
     finally: remove(tmp)
+
+# %% ../nbs/04_inference.ipynb #5ad9221c
+def _check_features(f, decoder):
+    "Raise `DinoinvError` on features that `decoder` would make nonsense of"
+    n = decoder.in_dim
+    if len(f) != n: raise DinoinvError(f'its features have {len(f)} channels, and the decoder takes {n}')
+    if not torch.isfinite(f).all(): raise DinoinvError('its features are NaN or infinite')
 
 def _evaluate_one(decoder, probes, out, name, group, f, target, source):
     _check_features(f, decoder)
@@ -288,57 +288,44 @@ def _evaluate_one(decoder, probes, out, name, group, f, target, source):
     with torch.no_grad(): base = baseline_preds(probes, dict(features=f, target=x.to(f.device), offset=None))
     pred = reconstruct(decoder, f)
     scores = lambda p: image_metrics(p.cpu(), x)[0]
-    info = dict(name=name, group=group, height=x.shape[2], width=x.shape[3], scores=scores(pred), encoder=decoder.encoder,
-                baselines={k: scores(p) for k,p in base.items()}, best_epoch=decoder.best_epoch, **source)
+    about = dict(name=name, group=group, height=x.shape[2], width=x.shape[3])
+    scored = dict(scores=scores(pred), baselines={k: scores(p) for k,p in base.items()})
+    info = about | scored | dict(encoder=decoder.encoder, best_epoch=decoder.best_epoch, **source)
     _write_sample(out, name, _bytes(pred[0]), target, info)
     return info
 
-def _check_features(f, decoder):
-    "Raise `DinoinvError` on features that `decoder` would make nonsense of"
-    if len(f) != decoder.in_dim: raise DinoinvError(f'its features have {len(f)} channels, and the decoder takes {decoder.in_dim}')
-    if not torch.isfinite(f).all(): raise DinoinvError('its features are NaN or infinite')
-
-# %% ../nbs/04_inference.ipynb #a106d320
+# %% ../nbs/04_inference.ipynb #cda75414
 def evaluate(
     decoder:str|Path,       # folder of a decoder (`RUN/best`) or hub id
     source:str|Path,        # folder of pairs, or an image file or folder of photos
-    out:str|Path,           # folder for the results
+    out:str|Path,           # folder for pictures, `info.json` of each sample and `summary.json`
     split:str='test',       # of the pairs
     encoder:str|Encoder|None=None, # for photos; default: by the name the decoder recorded
     device:str|None=None,   # default: the fastest there is
 )->dict: # what was written to `summary.json`
-    "Reconstruct and score every sample of `source`; pictures, `info.json` of each and `summary.json` go to `out`"
+    "Reconstruct and score every sample of `source`; raises `DinoinvError` if none can be"
     out = Path(out)
     _check_out(out, source)
     dec,probes = load_decoder(decoder, device)
-    samples,n = _samples(dec, source, split, encoder, device)
-    about = dict(path=str(decoder), parameters=dec.n_params, best_epoch=dec.best_epoch, epoch=epoch_line(dec.best_epoch))
-    about = dict(encoder=dec.encoder, decoder=about, source=str(source), split=None if n is None else split)
+    samples,n,split = _samples(dec, source, split, encoder, device)
     with one_writer(out):
         _empty(out)
-        infos,failed = _evaluate_all(samples, n, dec, probes, out, dict(decoder=str(decoder), split=about['split']))
+        infos,failed = _evaluate_all(samples, n, dec, probes, out, dict(decoder=str(decoder), split=split))
         if not infos: raise DinoinvError(f'no sample of {source} could be reconstructed' + _listed(failed))
-        resolution = sorted({(i['height'],i['width']) for i in infos})
-        summary = summarise(infos, failed, complete=True, **about, resolution=resolution, versions=versions())
+        summary = summarise(infos, failed, complete=True, **_about(decoder, dec, source, split, infos))
         save_json(out/'summary.json', summary)
     return summary
 
-def _listed(failed): return ''.join(f'\n  {k}: {v}' for k,v in list(failed.items())[:10])
+# %% ../nbs/04_inference.ipynb #e92a85d3
+def _about(path, dec, source, split, infos):
+    "What a summary says besides scores"
+    epoch = dict(best_epoch=dec.best_epoch, epoch=epoch_line(dec.best_epoch))
+    decoder = dict(path=str(path), parameters=dec.n_params, **epoch)
+    resolution = sorted({(i['height'],i['width']) for i in infos})
+    made_by = dict(encoder=dec.encoder, decoder=decoder, source=str(source), split=split)
+    return made_by | dict(resolution=resolution, versions=versions())
 
-# %% ../nbs/04_inference.ipynb #5ad9221c
-def _samples(dec, source, split, encoder, device):
-    "The samples of `source`, and how many (None: unknown, since they come from photos)"
-    if not str(source) or not Path(source).exists(): # '' would be this folder
-        raise DinoinvError(f'{str(source)!r} does not exist: give a folder of pairs, a photo or a folder of photos')
-    if (Path(source)/'meta.json').exists():
-        meta,sizes = split_of(source, split)
-        check_encoder(dec, meta['encoder'], str(source))
-        return pair_samples(source, split), len(sizes)
-    made_by = _encoder_of(dec)
-    enc = encoder if isinstance(encoder, Encoder) else load_encoder(encoder or made_by['name'], device=device)
-    check_encoder(dec, dict(made_by, name=enc.name, weights=enc.weights, unit=enc.patch), 'these photos')
-    find_textures(source) # are there any? Older results had better stay otherwise
-    return photo_samples(source, enc, made_by), None
+def _listed(failed): return ''.join(f'\n  {k}: {v}' for k,v in list(failed.items())[:10])
 
 def _evaluate_all(samples, n, dec, probes, out, source):
     infos,failed = [],{}
@@ -349,6 +336,22 @@ def _evaluate_all(samples, n, dec, probes, out, source):
         except DiskFull: raise # a reason to stop, not to skip
         except Exception as e: failed[name] = (str(e).splitlines() or [''])[0] or type(e).__name__
     return infos,failed
+
+# %% ../nbs/04_inference.ipynb #954208c6
+def _samples(dec, source, split, encoder, device):
+    "The samples of `source`, how many, and of which split (None and None: they come from photos)"
+    if not str(source) or not Path(source).exists(): # '' would be this folder
+        remedy = 'give a folder of pairs, a photo or a folder of photos'
+        raise DinoinvError(f'{str(source)!r} does not exist: {remedy}')
+    if (Path(source)/'meta.json').exists():
+        meta,sizes = split_of(source, split)
+        check_encoder(dec, meta['encoder'], str(source))
+        return pair_samples(source, split), len(sizes), split
+    made_by = _encoder_of(dec)
+    enc = encoder if isinstance(encoder, Encoder) else load_encoder(encoder or made_by['name'], device=device)
+    check_encoder(dec, dict(made_by, name=enc.name, weights=enc.weights, unit=enc.patch), 'these photos')
+    find_textures(source) # are there any? Older results had better stay otherwise
+    return photo_samples(source, enc, made_by), None, None
 
 # %% ../nbs/04_inference.ipynb #8472f2af
 def _line(name, r):
@@ -363,7 +366,8 @@ def score_table(
     lines = [f"{s['split'] or 'photos':<16}{'PSNR dB':>9}{'95 % interval':>18}{'SSIM':>7}{'MAE':>8}"]
     lines += [_line(k, r) for k,r in {**s['baselines'], 'decoder':s}.items()]
     lines += [f"n={s['n']} pictures in {len(s['groups'])} textures, PSNR per picture, mean"]
-    lines += [f"decoder: {epoch_line(s['decoder']['best_epoch'])} · {s['decoder']['parameters']/1e6:.2f} M parameters", encoder_line(s['encoder'])]
+    size = f"{s['decoder']['parameters']/1e6:.2f} M parameters"
+    lines += [f"decoder: {epoch_line(s['decoder']['best_epoch'])} · {size}", encoder_line(s['encoder'])]
     return '\n'.join(lines + [f'failed {k}: {v}' for k,v in s['failed'].items()])
 
 # %% ../nbs/04_inference.ipynb #35056fab
@@ -377,4 +381,6 @@ def dinoinv_infer(
     debug:bool=False,    # show the full traceback of an error
 )->None:
     "Reconstruct pictures from features, compare them with their targets, and score them beside the baselines"
-    print(score_table(evaluate(decoder, source, out, split, encoder)) + f'\n\nLook at {out}/*/compare_pred_target.png, make one page of them all with dinoinv_gallery {out}, or browse({out!r}) in a notebook')
+    print(score_table(evaluate(decoder, source, out, split, encoder)))
+    page = f'make one page of them all with dinoinv_gallery {out}, or browse({out!r}) in a notebook'
+    print(f'\nLook at {out}/*/compare_pred_target.png, {page}')
