@@ -39,7 +39,7 @@ def still(o):
     if 'text' in o: o.text = _bar.sub('', o.text)
     if WIDGET in data:
         if _bar.match(data.get('text/plain', '')): data.clear()
-        elif not any(k in data for k in ('text/html', 'image/png')): data['text/html'] = NOTE
+        elif not any(k in data for k in ('text/html', 'image/png', 'image/jpeg')): data['text/html'] = NOTE
         data.pop(WIDGET, None)
     return o if data or o.get('text') or o.output_type=='error' else None
 
