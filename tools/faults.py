@@ -1,8 +1,9 @@
-"""Faults on purpose: jobs are killed, files damaged, disks filled, options wrong. Ends in a table that must hold nothing but zeros.
+"""Faults on purpose: jobs are killed, files damaged, disks filled, options wrong. Prints a table that must hold nothing but zeros.
 
-    python tools/faults.py                               # every section, in less than a minute
+    python tools/faults.py                               # every section, in less than two minutes on two cores
     python tools/faults.py --trials 500                  # at length
     python tools/faults.py --only kills damage --seed 7  # some of it, on other random numbers
+    python tools/faults.py --out table.json              # the table as a file, too
 
 lost         what was finished is gone, or what could be made is not
 wrong        something else than it ought to be, or accepted where it should be refused
@@ -12,8 +13,9 @@ tracebacks   an error that is not a `DinoinvError`, so names neither the file no
 A section is a function of a `Tally` and a number of trials, listed in `SECTIONS`; `points` runs the small `CASES` one by one.
 Each trial runs in a fork of this process, made after the imports, so that it takes milliseconds.
 """
-import argparse, json, os, shutil, signal, subprocess, sys, tempfile, time, traceback
+import argparse, json, os, re, shutil, signal, subprocess, sys, tempfile, time, traceback
 from collections import Counter
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 os.environ['TQDM_DISABLE'] = '1'
@@ -22,12 +24,13 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import Dinov2Config, Dinov2Model
 from transformers.utils import logging
-from dinoinv.core import DinoinvError, is_litter, load_json, one_writer, remove, save_json
+from dinoinv.core import DinoinvError, is_litter, load_json, one_writer, remove, save_json, versions
 from dinoinv.dataset import FILES, SPLITS, PairsDataset, describe, dinoinv_prepare, find_textures, load_meta, load_pair, prepare_pairs
 from dinoinv.features import Encoder, load_encoder, to_tensor
 from dinoinv.gallery import contact_sheet, gallery, load_results
-from dinoinv.inference import evaluate
-from dinoinv.train import TrainConfig, train_decoder
+from dinoinv.inference import evaluate, load_decoder
+from dinoinv import train as training
+from dinoinv.train import TrainConfig, best_epoch, dinoinv_train, load_probes, pairs_key, train_decoder
 
 torch.set_num_threads(1)
 logging.set_verbosity_error()
@@ -305,16 +308,13 @@ def disk(t, n):
     "A file system that is too small: said plainly, and taken up when there is room"
     _,want = reference('ref')
     for _ in range(max(n//4, 2)):
-        at = t.trial(); at.mkdir()
-        kind = ['mount','-t','tmpfs','-o']
-        mount = lambda *how: subprocess.run([*kind, ','.join(how), 'tmpfs', at], capture_output=True, text=True)
-        if why := mount(f'size={4*int(t.rng.integers(1, 40))}k').stderr.strip():
-            t.n -= 1; t.notes.append(f'disk: skipped, no small file system could be mounted ({why})')
-            return
+        at = t.trial()
+        enlarge = small_disk(t, at, 4*int(t.rng.integers(1, 40)))
+        if not enlarge: return
         try:
             how,said,_ = attempt(prepare(at/'pairs'))
             if t.check((how,said,0), ['refused'], 'full disk') and 'no space left' not in said: t.bad('tracebacks', said)
-            mount('size=64m', 'remount')
+            enlarge()
             if t.check(attempt(prepare(at/'pairs')), ['done'], 'with room'): judge(t, at/'pairs', want, 'after a full disk')
         finally: subprocess.run(['umount', at])
 
@@ -497,14 +497,262 @@ def _(d):
     for splits in ({'train': {'../../x': [56,56]}}, {'../x': {}}, {'train': {'/etc': [56,56]}}, {'train': {'a\\b': [56,56]}}):
         save_json(d/'pairs/meta.json', meta | dict(splits=splits)); must_refuse('meta.json', load_meta, d/'pairs')
 
+# ── sections: training ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+CFG = TrainConfig(epochs=3, width=16, blocks=1, batch_size=4, crop=56, val_crop=56)
+training.plot_losses = lambda log,base,title,path: save_json(path, title) # drawing takes longer than all the rest
+
+def train(out, pairs=ROOT/'ref', resume=None, **changes):
+    "A job that begins a run, or takes it up if it was begun"
+    def job(): train_decoder(pairs, out, replace(CFG, **changes), (out/'config.json').exists() if resume is None else resume)
+    return job
+
+def run_of(out):
+    "All that a finished run comes to: weights of the end and of the best epoch, its log, its baselines"
+    state = torch.load(out/'state.pt', weights_only=True)
+    best = load_file(out/'best/model.safetensors') | {'epoch': torch.tensor(best_epoch(out/'best'))}
+    return dict(state=state['model'], best=best, log=load_json(out/'loss_log.json'), base=load_json(out/'baselines.json'))
+
+def other_run(have, want):
+    "How two results of `run_of` differ, to the last bit; '' if they don't"
+    for k in ('state','best'):
+        if have[k].keys() != want[k].keys() or not all(torch.equal(have[k][i], want[k][i]) for i in want[k]): return f'other weights in {k}'
+    return ', '.join(f'other {k}' for k in ('log','base') if have[k] != want[k])
+
+def finished():
+    "A run that was left in peace, one that was stopped after its first epoch, and what the first comes to"
+    whole,half = ROOT/'whole',ROOT/'half'
+    if not whole.exists():
+        reference('ref')
+        train(whole)()
+        real,count = training.train_epoch,[]
+        def interrupt(*args):
+            count.append(1)
+            if len(count) == 2: raise KeyboardInterrupt
+            return real(*args)
+        training.train_epoch = interrupt
+        try: train(half)()
+        except KeyboardInterrupt: pass
+        finally: training.train_epoch = real
+    return whole, half, run_of(whole)
+
+def judge_run(t, out, want, what):
+    def look():
+        if d := other_run(run_of(out), want): raise Wrong(d)
+        left = litter(out) + [str(p) for p in out.glob('.best.old')]
+        if left: raise Wrong(f'temporary files are left: {left[:3]}')
+    t.check(attempt(look), ['done'], f'{what}, the result')
+
+def train_kills(t, n):
+    "Training killed once or more, then taken up: the same weights to the last bit; between, the best decoder is whole or about to be healed"
+    _,_,want = finished()
+    t0 = time.time(); _,_,changes = attempt(train(ROOT/'timed_train')); seconds = time.time()-t0
+    for _ in range(n):
+        out = t.trial()
+        for _ in range(t.rng.integers(1, 4)):
+            when = dict(die_at=int(t.rng.integers(1, changes+1))) if t.rng.integers(2) else dict(kill_after=t.rng.random()*seconds)
+            had = (out/'best').exists()
+            t.check(attempt(train(out), **when), ['killed','done'], f'{when}')
+            if had and not (out/'best').exists() and not (out/'.best.old').exists(): t.bad('lost', f'{when}: no best decoder')
+            if (out/'best').exists(): t.check(attempt(lambda: load_decoder(out/'best') and None), ['done'], f'{when}, the best')
+        if t.check(patient(train(out)), ['done'], 'taken up'): judge_run(t, out, want, 'taken up')
+        shutil.rmtree(out)
+
+RUN_FILES = ('config.json','state.pt','baselines.json','probes/linear_probe/config.json','probes/linear_probe/model.safetensors',
+             'best/config.json','best/model.safetensors','best/val_errors.json','loss_log.json','val_errors.json')
+
+def hurt_run(t, path, how):
+    "Damage a file of a run; whether that makes sense"
+    if path.name != 'state.pt' or how not in ('nan','shape','dtype','pickle'): return hurt(t, path, how)
+    s = torch.load(path, weights_only=True)
+    if how == 'nan': s['model']['out.weight'][0] = NAN
+    if how == 'shape': s['model']['out.weight'] = s['model']['out.weight'][:-1].clone()
+    if how == 'dtype': s = list(s)
+    torch.save(PHOTOS if how == 'pickle' else s, path)
+    return True
+
+def train_damage(t, n):
+    "Every file of an interrupted run damaged in every way: it isn't needed, or refused by name and remedy, and the remedy works"
+    _,half,want = finished()
+    every = list(product(RUN_FILES, DAMAGE))
+    for k in range(max(n, len(every))):
+        name,how = every[k%len(every)]
+        out = t.trial(); shutil.copytree(half, out)
+        if not hurt_run(t, out/name, how): t.n -= 1; shutil.rmtree(out); continue
+        what = f'{how} {name}'
+        outcome = attempt(train(out, resume=True))
+        said = outcome[1]
+        if t.check(outcome, ['done','refused'], what) and outcome[0] == 'refused':
+            if str(out) not in said or 'weights_only' in said: t.bad('wrong', f'{what}: not named in {said}')
+            if 'delete' in said:
+                remove(out/name if name.startswith(('state','base')) else out/'probes/linear_probe')
+                outcome = attempt(train(out, resume=True))
+                t.check(outcome, ['done'], f'{what}, as advised')
+        if outcome[0] == 'done' and how != 'flip': judge_run(t, out, want, what)
+        shutil.rmtree(out)
+
+def train_writers(t, n):
+    "Two at once on one run: one trains, the other is told so or finds it done"
+    _,_,want = finished()
+    for _ in range(n):
+        out = t.trial()
+        two = [Child(train(out)) for _ in range(2)]
+        for how,said,k in [c.wait() for c in two]:
+            told = 'another process' in said or 'holds a run already' in said
+            t.check((how,said,k), ['done'] + ['refused']*told, 'one of two')
+        judge_run(t, out, want, 'two writers')
+        shutil.rmtree(out)
+
+BAD = [None, '1', -1, NAN, INF, True] # for any number; each setting may have more
+WORST_TRAIN = {k: BAD for k in ('epochs','lr','beta2','batch_size','crop','val_crop','clip','width','blocks','shortcut_lr','seed',
+                                'workers','cache_mb','val_every')}
+WORST_TRAIN |= dict(amp=[7,'no',None,0], head=['','nope',None,3], schedule=['','cosine',None,3])
+MORE = dict(epochs=[0,1.5], lr=[0,1e9], batch_size=[0,10**9], crop=[0], val_crop=[0,5], width=[0,20,10**9], blocks=[10**9],
+            seed=[2**70], workers=[10**6], val_every=[0])
+
+def train_options(t, n):
+    "Every setting's worst values are refused before any work, with its name in the message"
+    for k,v in [(k,v) for k,vs in WORST_TRAIN.items() for v in vs + MORE.get(k, [])]:
+        out = t.trial()
+        how,said,_ = outcome = attempt(train(out, **{k: v}), limit=20)
+        if t.check(outcome, ['refused'], f'{k}={v!r}') and f'{k}={v!r}' not in said: t.bad('wrong', f'{k}={v!r}: {said}')
+        if out.exists(): t.bad('wrong', f'{k}={v!r}: a folder was made')
+    for preset in ('', 'nope', 3):
+        t.trial(); t.check(attempt(lambda: dinoinv_train(str(ROOT/'ref'), str(ROOT/'none'), preset) or None), ['refused']*bool(preset) + ['done']*(not preset), f'preset={preset!r}')
+
+def small_disk(t, at, size):
+    "A file system of `size` kB at `at`; a function to enlarge it; None if there can't be one"
+    def mount(*how): return subprocess.run(['mount','-t','tmpfs','-o', ','.join(how), 'tmpfs', at], capture_output=True, text=True).stderr.strip()
+    at.mkdir()
+    why = mount(f'size={size}k')
+    if not why: return lambda: mount('size=64m', 'remount')
+    t.n -= 1; t.notes.append(f'{t.name}: skipped, no small file system could be mounted ({why})')
+
+def train_disk(t, n):
+    "A file system that is too small for a run: said plainly, and taken up when there is room"
+    _,_,want = finished()
+    for _ in range(max(n//4, 2)):
+        at = t.trial()
+        enlarge = small_disk(t, at, 4*int(t.rng.integers(1, 150)))
+        if not enlarge: return
+        try:
+            how,said,_ = attempt(train(at/'run'))
+            if t.check((how,said,0), ['refused','done'], 'full disk') and how == 'refused' and 'no space left' not in said: t.bad('tracebacks', said)
+            enlarge()
+            if t.check(attempt(train(at/'run')), ['done'], 'with room'): judge_run(t, at/'run', want, 'after a full disk')
+        finally: subprocess.run(['umount', at])
+
+
+@case('1 a second training is told so')
+def _(d):
+    finished()
+    with one_writer(d/'run'): must_refuse('another process', train(d/'run', resume=False))
+    train(d/'run')()
+
+@case('3 a run is bound to its pairs')
+def _(d):
+    _,half,want = finished()
+    photos = d/'ph'; shutil.copytree(PHOTOS, photos); prepare(d/'same', photos)(); photo(photos/'a/0.png', 64, 64, seed=99); prepare(d/'pairs', photos)()
+    must(pairs_key(d/'same') == pairs_key(ROOT/'ref') != pairs_key(d/'pairs'), 'the key')
+    shutil.copytree(half, d/'run')
+    must_refuse('other pairs', train(d/'run', d/'pairs')); must_refuse(str(d/'pairs'), train(d/'run', d/'pairs')); must_refuse(str(ROOT/'ref'), train(d/'run', d/'pairs'))
+    train(d/'run', d/'same')(); must(not other_run(run_of(d/'run'), want), 'the same pairs elsewhere')
+    must_refuse('state.pt', train(d/'run', ROOT/'ref')) if (d/'run/config.json').unlink() else must_refuse('no config.json', train(d/'run'))
+
+@case('3 what a run leaves that failed early is no baseline for other pairs')
+def _(d):
+    _,_,want = finished()
+    shutil.copytree(ROOT/'old' if (ROOT/'old').exists() else reference('old', patch=70, fractions=(.4,.3,.3))[0], d/'other')
+    train(d/'other_run', d/'other', epochs=1)()
+    (d/'run').mkdir()
+    for k in ('probes','baselines.json'): (d/'other_run'/k).rename(d/'run'/k)
+    train(d/'run')(); must(not other_run(run_of(d/'run'), want), 'they were taken for its own')
+
+@case('11 NaN in one pair: it is named, nothing is stored, and the run goes on when the pair is mended')
+def _(d):
+    _,_,want = finished()
+    for split in ('train','val'):
+        shutil.copytree(ROOT/'ref', d/split); p = a_pair(d/split, split)
+        f = load_pair(p)[0].clone(); f[0,0,0] = NAN; torch.save(f, p/FILES[0])
+        for workers in (0,1):
+            try: train(d/f'run_{split}', d/split, workers=workers)()
+            except DinoinvError as e: must(p.name in str(e) and '\n' not in str(e), e)
+            else: raise Wrong('accepted')
+        must(not (d/f'run_{split}/baselines.json').exists(), 'baselines were stored')
+        prepare(d/split, verify=True)()
+        train(d/f'run_{split}', d/split, resume=True)()
+        have = run_of(d/f'run_{split}'); must(all(np.isfinite(v) for b in have['base'].values() for v in b.values()), 'null')
+
+@case('12 the advice after a divergence is accepted')
+def _(d):
+    finished(); real = training.train_epoch
+    def explode(model, opt, sched, ds, cfg, acc):
+        if ds.epoch == 2:
+            with torch.no_grad(): next(model.parameters()).fill_(NAN)
+        return real(model, opt, sched, ds, cfg, acc)
+    training.train_epoch = explode
+    try: train(d/'run')()
+    except DinoinvError as e: said = str(e)
+    finally: training.train_epoch = real
+    rate = float(said.split('--lr ')[1].split(')')[0])
+    dinoinv_train(str(ROOT/'ref'), str(d/'run'), resume=True, lr=rate)
+    must(load_json(d/'run/config.json')['changes'] == [dict(after_epoch=1, lr=[CFG.lr,rate])], 'not noted')
+    must([r['epoch'] for r in load_json(d/'run/loss_log.json')] == [0,1,2,3], 'the log')
+    must_refuse('lr=inf', dinoinv_train, str(ROOT/'ref'), str(d/'new'), lr=INF); must(not (d/'new').exists(), 'a folder was made')
+
+@case('12 weights that the last step of an epoch spoils are not kept')
+def _(d):
+    finished(); real = training._step
+    def spoil(loss, model, opt, *args):
+        real(loss, model, opt, *args)
+        with torch.no_grad(): next(model.parameters()).fill_(NAN)
+    training._step = spoil
+    try: must_refuse('--resume --lr', train(d/'run'))
+    finally: training._step = real
+    must(all(v.isfinite().all() for v in torch.load(d/'run/state.pt', weights_only=True)['model'].values()), 'kept')
+
+@case('13 a kill between the two renames of the best decoder heals, and temporary files go')
+def _(d):
+    _,half,want = finished(); shutil.copytree(half, d/'run')
+    (d/'run/best').rename(d/'run/.best.old'); shutil.copytree(half/'best', d/'run/.best.tmp'); (d/'run/.state.1.tmp.pt').touch()
+    must_refuse('--resume', load_decoder, d/'run/best')
+    train(d/'run')(); must(not other_run(run_of(d/'run'), want) and not litter(d/'run') and not (d/'run/.best.old').exists(), 'not healed')
+
+@case('15 a damaged file of a run is named, with the remedy')
+def _(d):
+    _,half,_ = finished()
+    for name,says in (('state.pt','delete it and resume'), ('config.json','new folder'), ('baselines.json','delete it'),
+                      ('probes/linear_probe/model.safetensors','delete it'), ('best/val_errors.json','copy it anew')):
+        remove(d/'run'); shutil.copytree(half, d/'run'); (d/'run'/name).write_bytes(b'PK\3\4')
+        if name.startswith('best'): must_refuse(says, best_epoch, d/'run/best')
+        else: must_refuse(says, train(d/'run'))
+        if name.startswith('probes'): must_refuse('linear_probe', load_probes, d/'run/probes')
+
+@case('16 a full disk stops a run, which is then taken up')
+def _(d):
+    _,_,want = finished(); shutil.copytree(ROOT/'half', d/'run'); real = torch.save
+    def full(*args, **kwargs): raise RuntimeError('[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0')
+    torch.save,usage = full,shutil.disk_usage
+    shutil.disk_usage = lambda p: usage(p)._replace(free=0)
+    try: must_refuse('no space left', train(d/'run')); must_refuse('--resume', train(d/'run'))
+    finally: torch.save,shutil.disk_usage = real,usage
+    train(d/'run')(); must(not other_run(run_of(d/'run'), want) and not litter(d/'run'), 'after that')
+
+@case('17 settings are checked together and at once, and a folder of something else is left alone')
+def _(d):
+    finished()
+    must_refuse('schedule', train(d/'run', schedule='cosine', lr=NAN)); must_refuse('lr=nan', train(d/'run', schedule='cosine', lr=NAN))
+    must_refuse('multiple of 8', train(d/'run', width=20)); must(not (d/'run').exists(), 'a folder was made')
+    must_refuse('something else', train(PHOTOS)); must(not (PHOTOS/'.lock').exists(), 'a lock was left')
+
+
 # ── sections: inference and gallery ──────────────────────────────────────────────────────────────────────────────────────
 
 def trained():
     "A decoder for `ENC`, trained for a moment on the reference pairs; its results on the training pairs"
     if not (ROOT/'run/best').exists():
         reference('ref')
-        cfg = TrainConfig(epochs=1, width=16, blocks=1, batch_size=4, crop=56, val_crop=56)
-        train_decoder(ROOT/'ref', ROOT/'run', cfg)
+        train_decoder(ROOT/'ref', ROOT/'run', replace(CFG, epochs=1))
         infer(ROOT/'results')(); infer(ROOT/'older', split='test')()
     return ROOT/'run/best', scored(ROOT/'results')
 
@@ -557,6 +805,22 @@ def infer_damage(t, n):
             if str(d/'best') not in outcome[1] or 'weights_only' in outcome[1]: t.bad('wrong', f'{how} {name}: {outcome[1]}')
             if (d/'out').exists(): t.bad('wrong', f'{how} {name}: a folder was made')
         shutil.rmtree(d)
+
+def gallery_kills(t, n):
+    "The page killed while it is written over an older one: one of the two is there, whole; then run to its end"
+    trained()
+    job = lambda out: lambda: gallery(ROOT/'results').save(out/'page.html') and None
+    ref = t.root/'page'; ref.mkdir(exist_ok=True)
+    t0 = time.time(); _,_,changes = attempt(job(ref)); seconds = time.time()-t0
+    want = (ref/'page.html').read_bytes()
+    for _ in range(n):
+        out = t.trial(); out.mkdir(); (out/'page.html').write_text('an older page')
+        when = dict(die_at=int(t.rng.integers(1, changes+1))) if t.rng.integers(2) else dict(kill_after=t.rng.random()*seconds)
+        t.check(attempt(job(out), **when), ['killed','done'], f'{when}')
+        if (out/'page.html').read_bytes() not in (want, b'an older page'): t.bad('wrong', f'{when}: half a page')
+        t.check(attempt(job(out)), ['done'], 'run again')
+        if (out/'page.html').read_bytes() != want: t.bad('wrong', 'another page')
+        shutil.rmtree(out)
 
 RESULT_FILES = 'info.json','pred.png','target.png'
 
@@ -647,37 +911,70 @@ def _(d):
 
 
 def points(t, n):
-    "Each numbered point once"
+    "Each fault that was ever found, once"
     reference('ref')
     for name,f in CASES.items():
         d = t.trial(); d.mkdir()
         t.check(attempt(lambda: f(d) and None), ['done'], f'point {name}:')
 
 
-SECTIONS = dict(points=points, kills=kills, damage=damage, images=images, writers=writers, options=options, encoder=encoder, disk=disk, infer_kills=infer_kills,
-                infer_damage=infer_damage, gallery_damage=gallery_damage, infer_options=infer_options)
+SECTIONS = {f.__name__: f for f in (points, kills, damage, images, writers, options, encoder, disk, train_kills, train_damage, train_writers,
+                                    train_options, train_disk, infer_kills, infer_damage, infer_options, gallery_kills, gallery_damage)}
 
 
 # ── the table ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
+def begin(name, trials, seed):
+    "One section in a process of its own, that leaves what it found in a file"
+    if pid := os.fork(): return pid
+    t,start = Tally(name, ROOT, seed),time.time()
+    try: SECTIONS[name](t, trials)
+    except BaseException: t.bad('tracebacks', traceback.format_exc())
+    row = [name, t.n, *(t.found[k] for k in KINDS), time.time()-start]
+    save_json(ROOT/f'{name}.json', [row, t.notes])
+    print(line(*row), *t.notes, sep='\n', flush=True)
+    os._exit(0)
+
+def run_all(names, jobs, *about):
+    "What each section found, `jobs` of them at a time"
+    left,running = list(names),set()
+    while left or running:
+        while left and len(running) < jobs: running.add(begin(left.pop(0), *about))
+        running.discard(os.wait()[0])
+    died = lambda k: [[k, 0, 0, 0, 1, 0, 0.], [f'{k}: its process died']]
+    return [load_json(p) if (p := ROOT/f'{k}.json').exists() else died(k) for k in names]
+
+HEAD = f"{'':<15}{'trials':>8}" + ''.join(f'{k:>12}' for k in KINDS) + f"{'seconds':>10}"
+
+def line(name, n, *counts): return f'{name:<15}{n:>8}' + ''.join(f'{c:>12}' for c in counts[:-1]) + f'{counts[-1]:>10.1f}'
+
+def report(rows, options):
+    "The table with what its rows mean, for the page about it"
+    about = {k: f.__doc__ for k,f in SECTIONS.items() if k in options.only}
+    points = [re.sub(r'^(\d+ (and )?)+', '', k) for k in CASES] if 'points' in about else []
+    return dict(trials=options.trials, seed=options.seed, versions=versions(), columns=['section','trials',*KINDS,'seconds'],
+                rows=rows, about=about, points=points)
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument('--trials', type=int, default=12, help='of each section that draws at random')
+    p.add_argument('--trials', type=int, default=6, help='of each section that draws at random (%(default)s)')
     p.add_argument('--only', nargs='*', choices=list(SECTIONS), default=list(SECTIONS), help='some sections')
     p.add_argument('--seed', type=int, default=0)
+    p.add_argument('--jobs', type=int, default=os.cpu_count(), help='sections at once (%(default)s)')
+    p.add_argument('--out', type=Path, help='JSON file for the table')
     o = p.parse_args()
+    start = time.time()
     material()
-    rows,notes = [],[]
     try:
-        for name in o.only:
-            t,start = Tally(name, ROOT, o.seed),time.time()
-            SECTIONS[name](t, o.trials)
-            rows.append((name, t.n, *(t.found[k] for k in KINDS), time.time()-start)); notes += t.notes
+        for make in (lambda: reference('ref'), lambda: reference('old', patch=70, fractions=(.4,.3,.3)),
+                     lambda: reference('all', fractions=(1,0,0)), finished, trained): make() # which sections share
+        print(HEAD, flush=True)
+        found = run_all(o.only, o.jobs, o.trials, o.seed)
     finally: shutil.rmtree(ROOT, ignore_errors=True)
-    rows.append(('all', *(sum(c) for c in list(zip(*rows))[1:])))
-    print(*notes, sep='\n')
-    print(f"{'':<10}{'trials':>8}" + ''.join(f'{k:>12}' for k in KINDS) + f"{'seconds':>10}")
-    for name,*counts,s in rows: print(f'{name:<10}{counts[0]:>8}' + ''.join(f'{c:>12}' for c in counts[1:]) + f'{s:>10.1f}')
+    rows = [r for r,_ in found]
+    rows.append(['all', *(sum(c) for c in list(zip(*rows))[1:-1]), time.time()-start])
+    print(line(*rows[-1]), *(n for _,notes in found for n in notes), sep='\n')
+    if o.out: save_json(o.out, report(rows, o))
     sys.exit(any(rows[-1][2:6]))
 
 if __name__ == '__main__': main()
