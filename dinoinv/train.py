@@ -527,7 +527,7 @@ def _open(self:Run, resume, baselines):
 def _make_baselines(self:Run, ready):
     if not ready: return save_baselines(self.out, self.train, self.val, self.acc.device)
     if not _are_of(Path(ready), self.train, self.val):
-        raise DinoinvError(f'{ready} has no baselines of these pairs and crops: make some with save_baselines')
+        raise DinoinvError(f'{ready} has no baselines of these pairs and crops: see save_baselines')
     _write_baselines(self.out, *load_baselines(ready), _scored_on(self.train, self.val))
 
 # %% ../nbs/03_train.ipynb #e0bb5154
@@ -753,8 +753,9 @@ def dinoinv_train(
 
     On several GPUs or machines: accelerate launch -m dinoinv.train PAIRS RUN
     """
-    check_settings(dict(preset=preset or 'default'), dict(preset=one_of(*PRESETS)))
-    cfg = settings_of(run) if resume and not preset else PRESETS[preset or 'default']
+    name = 'default' if preset is None else preset
+    check_settings(dict(preset=name), dict(preset=one_of(*PRESETS)))
+    cfg = settings_of(run) if resume and preset is None else PRESETS[name]
     log = train_decoder(pairs, run, replace(cfg, **kwargs), resume)
     if int(os.environ.get('RANK', 0)): return
     table = summary_table(log, load_json(Path(run)/'baselines.json'), load_json(Path(run)/'config.json'))
