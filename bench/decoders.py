@@ -4,7 +4,7 @@
     python bench/decoders.py PAIRS OUT --test [--only …]                                    report: test patches, once
 
 Each run leaves OUT/<variant>-<seed>/, so a second call does only what is missing; the table at the end is made from what is
-there. What did not earn a place in the package (a quadratic start, gates, other losses, averaged weights) is defined here.
+there. What did not earn a place in the package (a quadratic start, gates, other scales, losses, averaged weights) is defined here.
 """
 import os; os.environ.setdefault('TQDM_DISABLE', '1')
 import time
@@ -18,12 +18,12 @@ from torchmetrics.functional.image import structural_similarity_index_measure as
 from dinoinv import decoder as decoder_module
 from dinoinv.core import load_json, save_json
 from dinoinv.dataset import PairsDataset
-from dinoinv.decoder import Decoder, LinearProbe, normalise
+from dinoinv.decoder import Decoder, LinearProbe, bounded, normalise
 from dinoinv.features import amp_dtype, encoder_line
 from dinoinv.inference import bootstrap_ci
-from dinoinv.train import PRESETS, TrainConfig, average, fit_probes, load_batches, make_optimizer, predict, validate
+from dinoinv.train import PRESETS, TrainConfig, average, load_batches, make_optimizer, predict, validate
 
-# ---- inputs beyond a token: closed forms that were tried ----
+# ---- decoders that were tried ----
 
 class Products(nn.Module):
     "A token, and the token times each of its first principal components: `(B,C,h,w)` → `(B,(1+k)·C,h,w)`"
@@ -44,10 +44,6 @@ class Products(nn.Module):
         x = normalise(f, self.probe[0].mean, self.probe[0].std)
         return self.of(x, x)
 
-class Neighbours(nn.Module):
-    "A token and the eight around it, `(B,C,h,w)` → `(B,9·C,h,w)`"
-    def forward(self, f): return F.unfold(F.pad(f, (1,1,1,1), mode='replicate'), 3).view(len(f), -1, *f.shape[-2:])
-
 class Then(nn.Module):
     "One module after another, with the interface of a probe"
     def __init__(self, first, probe): super().__init__(); self.first,self.probe = first,probe
@@ -64,18 +60,42 @@ class Gate(nn.Module):
         return x + self.down(a*torch.tanh(b))
 
 class Quadratic(Decoder):
-    "The default decoder up to version 0.1's last change: its shortcut starts from the quadratic probe, behind three gates; a trunk of 64 channels"
-    def prepare(self, products, probe):
-        self.products,self.gates = products,nn.Sequential(*[Gate(self.in_dim) for _ in range(3)])
+    "An earlier default: its shortcut starts from the quadratic probe, behind three gates; a trunk of 64 channels"
+    def prepare(self, forms):
+        first,probe = forms['quadratic'].first,forms['quadratic'].probe
+        self.products,self.gates = first,nn.Sequential(*[Gate(self.in_dim) for _ in range(3)])
         self.shortcut = nn.Conv2d(probe.in_dim, 3*self.unit**2, 1)
         with torch.no_grad(): # the probe normalises its inputs, the shortcut does not
             w = probe.linear.weight/probe.std.view(1,-1,1,1)
             self.shortcut.weight.copy_(w); self.shortcut.bias.copy_(probe.linear.bias - w[...,0,0]@probe.mean)
-        return self
     def forward(self, f):
         x = normalise(f, self.mean, self.std)
         g = self.gates(x)
         return self.upsample(self.out(self.blocks(self.stem(g))).float() + self.shortcut(self.products.of(x, g)))
+
+class ScaledPixels(Decoder):
+    "A factor for each of a token's pixels, on what the shortcut makes of it, in place of one for the token"
+    def prepare(self, forms):
+        self.scale = nn.Conv2d(self.out.in_channels, 3*self.unit**2, 3, padding=1)
+        nn.init.zeros_(self.scale.weight); nn.init.zeros_(self.scale.bias)
+    def forward(self, f):
+        x = bounded(normalise(f, self.mean, self.std))
+        seen = self.blocks(self.stem(x))
+        return self.upsample(self.out(seen).float() + self.factor(seen)*self.shortcut(x))
+
+class ScaledAfter(Decoder):
+    "The factor of a token on what the 3×3 shortcut makes of its window, in place of on each token before it"
+    def forward(self, f):
+        x = bounded(normalise(f, self.mean, self.std))
+        seen,bias = self.blocks(self.stem(x)),self.shortcut.bias.view(1,-1,1,1)
+        return self.upsample(self.out(seen).float() + bias + self.factor(seen)*(self.shortcut(x)-bias))
+
+class Middle(Decoder):
+    "A shortcut of 3×3 tokens that starts as the probe of one: the weights of the neighbours are zero at first"
+    def prepare(self, forms):
+        self.shortcut.weight.data.zero_()
+        self.shortcut.weight.data[:,:,1:2,1:2] = forms['linear'].linear.weight
+        self.shortcut.bias.data.copy_(forms['linear'].linear.bias)
 
 # ---- losses ----
 
@@ -88,13 +108,21 @@ S = TrainConfig()
 VARIANTS = {
     'default':              ({}, S, {}),
     'no blocks':            (dict(blocks=0), S, {}),
-    'quadratic, gates':     (dict(width=64), S, dict(make=Quadratic)),
-    'width 96':             (dict(width=96), S, {}),
+    'no scale':             (dict(scaled=False), S, {}),
+    'shortcut of one token':(dict(reach=0), S, {}),
+    'neither, width 128':   (dict(reach=0, scaled=False, width=128), S, {}),
+    'no shortcut':          (dict(reach=None), S, {}),
+    'quadratic, gates':     (dict(width=64, reach=0, scaled=False), S, dict(make=Quadratic)),
+    'scale after':          ({}, S, dict(make=ScaledAfter)),
+    'scale a pixel':        (dict(reach=0), S, dict(make=ScaledPixels)),
+    '3×3 from the middle':  ({}, S, dict(make=Middle)),
+    'width 64':             (dict(width=64), S, {}),
     'width 160, 6 blocks':  (dict(width=160, blocks=6), S, {}),
-    'no shortcut':          (dict(shortcut=False), S, {}),
     "the method's":         (dict(head='bilinear', width=64), PRESETS['method'], {}),
     'L1 + 0.1 (1 − SSIM)':  ({}, S, dict(loss=l1_ssim)),
     'averaged weights, .98':({}, S, dict(ema=.98)),
+    'rate 2e-3':            ({}, replace(S, lr=2e-3), {}),
+    'rate 3e-3':            ({}, replace(S, lr=3e-3), {}),
     'beta2 .999':           ({}, replace(S, beta2=.999), {}),
     'beta2 .95':            ({}, replace(S, beta2=.95), {}),
     'no limit for tokens':  ({}, S, dict(limit=1e9)),
@@ -116,21 +144,23 @@ def train(model, ds, cfg, epochs, loss=l1, ema=None):
                     for a,p in zip(avg.parameters(), model.parameters()): a.lerp_(p, 1-ema)
     return (avg or model).eval(), (time.process_time()-start)/epochs
 
-def closed_forms(ds):
-    "name → probe, each in closed form on all of `ds`"
+def closed_forms(ds, path):
+    "name → probe, each in closed form on all of `ds`; kept in `path`, for they take minutes"
+    if path.exists(): return torch.load(path, weights_only=False)
     batches = lambda: ((b['features'],b['target']) for b in load_batches(ds.whole(), 8))
-    linear = fit_probes(ds)['linear_probe']
-    forms = dict(linear=linear)
-    for k,first in {'quadratic':Products(linear, batches()), '3×3 tokens, linear':Neighbours()}.items():
-        forms[k] = Then(first, LinearProbe.fit(((first(f),x) for f,x in batches()), ds.unit))
+    forms = dict(linear=LinearProbe.fit(batches(), ds.unit), neighbour=LinearProbe.fit(batches(), ds.unit, reach=1))
+    first = Products(forms['linear'], batches())
+    forms['quadratic'] = Then(first, LinearProbe.fit(((first(f),x) for f,x in batches()), ds.unit))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(forms, path)
     return forms
 
 def build(name, forms, meta):
     "A variant, untrained"
     shape,cfg,more = VARIANTS[name]
-    start = forms['linear']
-    model = more.get('make', Decoder)(start.in_dim, unit=start.unit, encoder=meta['encoder'], **shape).start_from(start)
-    if 'make' in more: model.prepare(forms['quadratic'].first, forms['quadratic'].probe)
+    model = more.get('make', Decoder)(forms['linear'].in_dim, unit=forms['linear'].unit, encoder=meta['encoder'], **shape)
+    model.start_from(forms['neighbour' if model.reach else 'linear'])
+    if hasattr(model, 'prepare'): model.prepare(forms)
     return model,cfg,{k: v for k,v in more.items() if k in ('loss','ema')}
 
 def run(name, seed, epochs, ds, val, forms, folder):
@@ -180,7 +210,7 @@ def main(pairs:str,          # folder written by dinoinv_prepare
     out,names = Path(out),only.split(';') if only else list(VARIANTS)
     ds = PairsDataset(pairs, 'train', S.crop)
     val,tst = (PairsDataset(pairs, s, None, random=False) for s in ('val','test'))
-    forms = closed_forms(ds)
+    forms = closed_forms(ds, out/'closed_forms.pt')
     split,part = ('test',tst) if test else ('validation',val)
     found = {f'{k} probe': [dict(rows=validate(p, part))] for k,p in forms.items()}
     for name in names:

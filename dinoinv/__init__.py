@@ -7,11 +7,9 @@ __version__ = "0.1.0"
 __all__ = []
 
 # %% ../nbs/package.ipynb #97638c17
-import sys
-from importlib import import_module
+import lazy_loader
 
-# %% ../nbs/package.ipynb #9f1fd355
-_modules = dict(
+__getattr__,__dir__,__all__ = lazy_loader.attach(__name__, submod_attrs=dict(
     core=['DinoinvError'],
     features=['Encoder', 'crop_to_patch', 'load_encoder', 'pca_rgb', 'to_tensor'],
     textures=['make_texture', 'sample_textures', 'save_textures', 'texture_families'],
@@ -19,22 +17,5 @@ _modules = dict(
     decoder=['Decoder', 'LinearProbe', 'low_pass', 'psnr'],
     train=['PRESETS', 'TrainConfig', 'train_decoder'],
     inference=['evaluate', 'load_decoder', 'reconstruct'],
-    gallery=['browse', 'gallery', 'load_results'],
-    study=['Study', 'StudyConfig'])
-_where = {name:module for module,names in _modules.items() for name in names}
-__all__ = list(_where)
-
-def __dir__(): return sorted({*globals(), *_where})
-
-def __getattr__(name):
-    if name not in _where: raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-    value = globals()[name] = getattr(import_module(f'{__name__}.{_where[name]}'), name)
-    return value
-
-# %% ../nbs/package.ipynb #e5862df3
-class _Package(type(sys)):
-    "A package whose public names are not hidden by submodules of the same name"
-    def __setattr__(self, name, value):
-        if name not in _where or not isinstance(value, type(sys)): super().__setattr__(name, value)
-
-sys.modules[__name__].__class__ = _Package
+    gallery=['Gallery', 'browse', 'load_results'],
+    study=['Study', 'StudyConfig']))

@@ -29,7 +29,7 @@ def _eight_bits(im):
 def upright_rgb(
     im:Image.Image, # of any mode
 )->Image.Image: # RGB, 8 bits
-    "A PIL image as a viewer would show it: upright, opaque (over white), 8 bits; raises `OSError` if it can't be"
+    "A PIL image as a viewer shows it: upright, opaque (over white), 8 bits; raises `OSError` if it can't be"
     im = ImageOps.exif_transpose(im)
     im.load()
     if im.mode in ('I','F') or im.mode.startswith('I;16'): im = _eight_bits(im)
@@ -47,7 +47,7 @@ def image_file(
     max_mpx:float=MAX_MPX, # the largest that is read, million pixels
 ):
     "An open image file, only its header read yet; raises `OSError` if it is too large, or can't be read"
-    too_large = OSError(f'more than {max_mpx:g} million pixels: shrink it, or raise the limit (max_mpx, --max_mpx)')
+    too_large = OSError(f'more than {max_mpx:g} million pixels: shrink it, or raise the limit (--max_mpx)')
     if Image.MAX_IMAGE_PIXELS: # PIL has a limit of its own
         Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, int(max_mpx*1e6))
     try:
@@ -90,20 +90,22 @@ def _to_unit(image):
     if not image.is_floating_point(): raise DinoinvError(f'an image of {kind}: {PIXELS}')
     low,high = (v.item() for v in image.aminmax())
     if -1e-3 <= low and high <= 1.001: return image.float() # rounding is no mistake
-    if not np.isfinite([low,high]).all(): raise DinoinvError(f'an image with NaN or infinite pixels: {PIXELS}')
-    raise DinoinvError(f'an image of floats from {low:.3g} to {high:.3g}: {PIXELS}, as they are before any normalising')
+    finite = np.isfinite([low,high]).all()
+    fault = f'floats from {low:.3g} to {high:.3g}' if finite else 'NaN or infinite pixels'
+    raise DinoinvError(f'an image of {fault}: {PIXELS}, as they are before any normalising')
 
 # %% ../nbs/00_features.ipynb #485e42b2
 def to_tensor(
     image:Image.Image|np.ndarray|torch.Tensor, # see `HOLD` and `PIXELS` for shapes and types
 )->torch.Tensor: # (3,H,W), float32 in [0,1]
-    "Any usual kind of image as `(3,H,W)` in [0,1], alpha over white; raises `DinoinvError` on what can't be meant"
+    "Any usual kind of image as `(3,H,W)` in [0,1], alpha over white; raises `DinoinvError` on anything else"
     if isinstance(image, Image.Image):
         try: image = np.asarray(upright_rgb(image))
         except Exception as e: raise DinoinvError(f'an image that cannot be read: {e}') from e
     if not isinstance(image, (np.ndarray,torch.Tensor)):
         hint = ': open_photo(path) reads a file' if isinstance(image, (str,Path)) else ''
-        raise DinoinvError(f'an image of type {type(image).__name__}{hint}; give a PIL image, an array or a tensor')
+        kind = type(image).__name__
+        raise DinoinvError(f'an image of type {kind}{hint}; give a PIL image, an array or a tensor')
     if fault := _shape_fault(image): raise DinoinvError(f'an image of shape {tuple(image.shape)}: {fault}')
     if isinstance(image, torch.Tensor): return _to_unit(image).expand(3,-1,-1)
     if image.dtype.kind not in 'biuf': raise DinoinvError(f'an image of {image.dtype}: {PIXELS}')
@@ -117,10 +119,12 @@ def crop_to_patch(
     image:torch.Tensor, # (...,H,W)
     patch:int=14,       # patch side in px
 )->torch.Tensor: # (...,H',W'), H' and W' the largest multiples of `patch`
-    "The centre of `image` whose sides are multiples of `patch`; raises `DinoinvError` if it is smaller than one patch"
-    h,w = (s//patch*patch for s in image.shape[-2:])
-    if not h or not w: raise DinoinvError(f'image of {image.shape[-1]}×{image.shape[-2]} px is smaller than one {patch}-px patch')
-    y,x = (image.shape[-2]-h)//2, (image.shape[-1]-w)//2
+    "The centre of `image` with sides that are multiples of `patch`; raises `DinoinvError` if there is none"
+    height,width = image.shape[-2:]
+    h,w = height//patch*patch, width//patch*patch
+    if not h or not w:
+        raise DinoinvError(f'image of {width}×{height} px is smaller than one {patch}-px patch')
+    y,x = (height-h)//2, (width-w)//2
     return image[..., y:y+h, x:x+w]
 
 # %% ../nbs/00_features.ipynb #e2749ec3
@@ -133,10 +137,12 @@ def amp_dtype(
 )->torch.dtype|None: # None where half precision is not native, so would only be slower
     "The half precision to autocast to on `device`"
     kind = torch.device(device).type
-    if kind == 'cuda': return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    caps = getattr(torch.cpu, 'get_capabilities', dict)() # new in PyTorch; before it, float32 is the safe guess
-    if kind == 'cpu' and not any(caps.get(k) for k in ('avx512_bf16','amx_bf16','bf16')): return None
-    return torch.bfloat16 if kind == 'cpu' else torch.float16
+    if kind == 'cuda':
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if native else torch.float16
+    if kind != 'cpu': return torch.float16
+    caps = getattr(torch.cpu, 'get_capabilities', dict)() # new in PyTorch; before it, float32 is safe
+    return torch.bfloat16 if any(caps.get(k) for k in ('avx512_bf16','amx_bf16','bf16')) else None
 
 # %% ../nbs/00_features.ipynb #133ca0d0
 def sliced_attention(
@@ -148,8 +154,9 @@ def sliced_attention(
     scaling:float=1.,      # of the scores
     **kwargs,
 )->tuple: # (B,N,heads,d), None
-    "Softmax attention without mask or dropout, so many heads at a time that their scores stay in a processor's cache"
-    if attention_mask is not None: raise DinoinvError('this encoder masks tokens, which the fast attention does not: load it with amp=False')
+    "Softmax attention without mask or dropout, as many heads at a time as keep their scores in the cache"
+    if attention_mask is not None:
+        raise DinoinvError('this encoder masks tokens, the fast attention does not: load it with amp=False')
     b,h,n,d = query.shape
     q,k,v = (o.reshape(b*h, n, d) for o in (query*scaling, key, value))
     step = max(1, 2**22//n**2)
@@ -160,8 +167,9 @@ def sliced_attention(
 def attention_for(
     device:str, # 'cuda', 'mps' or 'cpu'
 )->str: # a name that `transformers` knows
-    "The faster attention on `device`: 'dinoinv_sliced' on CPUs with native bfloat16 and no AMX, else PyTorch's fused 'sdpa'"
-    if torch.device(device).type != 'cpu' or not amp_dtype('cpu') or torch.cpu.get_capabilities().get('amx_bf16'): return 'sdpa'
+    "The faster attention: 'dinoinv_sliced' on CPUs with bfloat16 and no AMX, else PyTorch's 'sdpa'"
+    if torch.device(device).type != 'cpu' or not amp_dtype('cpu'): return 'sdpa'
+    if torch.cpu.get_capabilities().get('amx_bf16'): return 'sdpa'
     from transformers import AttentionInterface # transformers is slow to import
     AttentionInterface.register('dinoinv_sliced', sliced_attention)
     return 'dinoinv_sliced'
@@ -170,13 +178,13 @@ def attention_for(
 class Encoder:
     "A frozen DINOv2 `model`: images in, patch grids `(B,C,H/14,W/14)` out"
     def __init__(self,
-        model:nn.Module,     # a `transformers` DINOv2 model, with or without registers, or another vision transformer with a CLS token
+        model:nn.Module,     # a DINOv2 of `transformers`, or another vision transformer with a CLS token
         name:str,            # what to call it in files and figures
         revision:str|None=None, # commit of the weights on the hub
         device:str|None=None,   # default: the fastest there is
         amp:bool=True,       # half precision, where it is native
-        mean:tuple[float,float,float]=(.485,.456,.406), # of the pixels it was trained on: ImageNet's, as for DINOv2
-        std:tuple[float,float,float]=(.229,.224,.225),  # likewise
+        mean:tuple=(.485,.456,.406), # of the pixels it was trained on, by colour: ImageNet's, as for DINOv2
+        std:tuple=(.229,.224,.225),  # likewise
         **forward,           # what else to tell `model`, such as `interpolate_pos_encoding=True`
     ):
         self.name,self.revision,self.device,self.forward = name,revision,device or best_device(),forward
@@ -189,12 +197,19 @@ class Encoder:
         self.model = model.eval().requires_grad_(False).to(self.device)
         if self.dtype: self._to_half()
 
-    def _to_half(self):
-        for m in self.model.modules():
-            if isinstance(m, (nn.Linear, nn.Conv2d)): m.to(self.dtype)
-        if hasattr(self.model, 'set_attn_implementation'): self.model.set_attn_implementation(attention_for(self.device))
+# %% ../nbs/00_features.ipynb #01785fac
+@patch
+def _to_half(self:Encoder):
+    "Round the weights of the matrix products, and take the faster attention"
+    for m in self.model.modules():
+        if isinstance(m, (nn.Linear, nn.Conv2d)): m.to(self.dtype)
+    if hasattr(self.model, 'set_attn_implementation'):
+        self.model.set_attn_implementation(attention_for(self.device))
 
-    def __repr__(self): return f'Encoder({self.name}, weights {self.weights}, {self.dim} channels, {self.device}, {self.dtype or torch.float32})'
+@patch
+def __repr__(self:Encoder):
+    what = f'{self.name}, weights {self.weights}, {self.dim} channels'
+    return f'Encoder({what}, {self.device}, {self.dtype or torch.float32})'
 
 # %% ../nbs/00_features.ipynb #117086c5
 def weights_hash(
@@ -209,14 +224,18 @@ def weights_hash(
 
 # %% ../nbs/00_features.ipynb #f045ffd8
 def _batch(images, patch, device):
-    if not isinstance(images, (list,tuple)): images = list(images) if getattr(images, 'ndim', 3) == 4 else [images]
+    "One tensor `(B,3,H,W)` of an image, several, or a batch"
+    if not isinstance(images, (list,tuple)):
+        images = list(images) if getattr(images, 'ndim', 3) == 4 else [images]
     if not images: raise DinoinvError('no images: give at least one')
     xs = [to_tensor(o).to(device) for o in images]
-    if len({x.shape for x in xs}) != 1:
-        raise DinoinvError(f'images of several sizes in one batch: {sorted({tuple(x.shape[1:]) for x in xs})}; encode them one by one')
-    h,w = xs[0].shape[1:]
+    sizes = sorted({tuple(x.shape[1:]) for x in xs})
+    if len(sizes) > 1:
+        raise DinoinvError(f'images of several sizes in one batch: {sizes}; encode them one by one')
+    h,w = sizes[0]
     if h%patch or w%patch:
-        raise DinoinvError(f'image of {w}×{h} px: both sides must be multiples of {patch}; crop_to_patch(image) makes them so')
+        remedy = f'both sides must be multiples of {patch}; crop_to_patch(image) makes them so'
+        raise DinoinvError(f'image of {w}×{h} px: {remedy}')
     return torch.stack(xs)
 
 # %% ../nbs/00_features.ipynb #53d39bfa
@@ -232,11 +251,11 @@ def _hidden(self:Encoder, x, layers):
 @patch
 @torch.no_grad()
 def encode(self:Encoder,
-    images:Image.Image|np.ndarray|torch.Tensor|list, # an image, a list of images, or a batch (B,3,H,W) or (B,H,W,3); see `to_tensor`
-    layers:list[int]|None=None, # hidden states to use, 0 (patch embedding) to `n_layers`; None: last, final LayerNorm
+    images:Image.Image|np.ndarray|torch.Tensor|list, # one, several, or a batch (B,3,H,W) or (B,H,W,3)
+    layers:list[int]|None=None, # hidden states, 0 (patch embedding) to `n_layers`; None: the final output
     fuse:str='concat',          # how to join several layers: 'concat' or 'mean'
 )->torch.Tensor: # (B,C,H/14,W/14), float32 on the encoder's device
-    "Patch features of `images` as grids that lie over the pixels; raises `DinoinvError` on sizes or layers that can't be"
+    "Patch features of `images`, grids over the pixels; raises `DinoinvError` on wrong sizes or layers"
     check_layers(layers, fuse, self.n_layers)
     x = _batch(images, self.patch, self.device)
     b,_,h,w = x.shape
@@ -256,10 +275,11 @@ def check_layers(
     "Raise `DinoinvError` unless `layers` and `fuse` make sense for an encoder of `n_layers` blocks"
     if fuse not in ('concat','mean'): raise DinoinvError(f"fuse={fuse!r}: choose 'concat' or 'mean'")
     if layers is None: return
-    fits = isinstance(layers, (list,tuple)) and layers and all(type(i) is int and 0 <= i <= n_layers for i in layers)
-    if not fits or len(set(layers)) < len(layers):
-        allowed = f'a list of different ones from 0 (patch embedding) to {n_layers} (last block), or None for the final output'
-        raise DinoinvError(f'layers={layers!r}: give {allowed}')
+    listed = isinstance(layers, (list,tuple)) and len(layers) > 0
+    fits = listed and all(type(i) is int and 0 <= i <= n_layers for i in layers)
+    if fits and len(set(layers)) == len(layers): return
+    allowed = f'a list of different ones from 0 (patch embedding) to {n_layers} (last block)'
+    raise DinoinvError(f'layers={layers!r}: give {allowed}, or None for the final output')
 
 # %% ../nbs/00_features.ipynb #5e23468a
 def layers_name(
@@ -279,12 +299,14 @@ def encoder_line(
 # %% ../nbs/00_features.ipynb #e35cecb3
 def _cached(name, revision):
     from huggingface_hub import try_to_load_from_cache
-    return all(isinstance(try_to_load_from_cache(name, f, revision=revision), str) for f in ('config.json','model.safetensors'))
+    found = (try_to_load_from_cache(name, f, revision=revision) for f in ('config.json','model.safetensors'))
+    return all(isinstance(path, str) for path in found)
 
 def _reachable(name, timeout=4):
     from huggingface_hub import constants, hf_hub_url
     if constants.HF_HUB_OFFLINE: return False
-    try: return bool(urllib.request.urlopen(urllib.request.Request(hf_hub_url(name, 'config.json'), method='HEAD'), timeout=timeout))
+    head = urllib.request.Request(hf_hub_url(name, 'config.json'), method='HEAD')
+    try: return bool(urllib.request.urlopen(head, timeout=timeout))
     except urllib.error.HTTPError: return True # it answered: let the hub client say what is wrong
     except OSError: return False
 
@@ -292,7 +314,7 @@ def within_reach(
     name:str,               # folder or hub id
     revision:str|None=None, # hub branch, tag or commit
 )->bool:
-    "Whether `name` is a folder here, or in the hub cache, or the hub answers for it: what isn't would be tried for half a minute"
+    "Whether `name` is a folder here, or in the hub cache, or the hub answers for it"
     return Path(name).is_dir() or _cached(name, revision) or _reachable(name)
 
 # %% ../nbs/00_features.ipynb #51963bca
@@ -312,11 +334,13 @@ def control(
     if enc.name.startswith('untrained'): return None
     model = _random_weights(type(enc.model), enc.config)
     mean,std = (v.flatten().tolist() for v in (enc.mean,enc.std))
-    return Encoder(model, f'untrained:{enc.name}', None, enc.device, enc.dtype is not None, mean, std, **enc.forward)
+    amp = enc.dtype is not None
+    return Encoder(model, f'untrained:{enc.name}', None, enc.device, amp, mean, std, **enc.forward)
 
 def _untrained():
     from transformers import Dinov2Config, Dinov2Model # slow to import
-    return _random_weights(Dinov2Model, Dinov2Config(hidden_size=384, num_attention_heads=6, image_size=518, patch_size=14))
+    small = Dinov2Config(hidden_size=384, num_attention_heads=6, image_size=518, patch_size=14)
+    return _random_weights(Dinov2Model, small)
 
 # %% ../nbs/00_features.ipynb #d6b2f646
 def at_hand(
@@ -324,7 +348,8 @@ def at_hand(
 )->str: # `DEFAULT` or 'mini'
     "The name that 'auto' stands for, with a notice if it isn't DINOv2's"
     if within_reach(DEFAULT, revision): return DEFAULT
-    notice(f"{DEFAULT} is not cached and the hub is out of reach: using 'mini', a small DINOv2 of our own. Its results are not DINOv2's.")
+    notice(f"{DEFAULT} is not cached and the hub is out of reach: using 'mini', a small DINOv2 of our own. "
+           "Its results are not DINOv2's.")
     return 'mini'
 
 # %% ../nbs/00_features.ipynb #26d42250
@@ -334,19 +359,22 @@ def load_encoder(
     device:str|None=None,   # 'cuda', 'mps' or 'cpu'; default: the fastest there is
     amp:bool=True,          # half precision, where it is native
 )->Encoder:
-    "A frozen DINOv2 encoder ready to use; raises `DinoinvError` when its weights can't be had or are not DINOv2's"
+    "A frozen DINOv2 encoder; raises `DinoinvError` when its weights can't be had or are not DINOv2's"
     if name == 'auto': name = at_hand(revision)
     if name == 'untrained': return Encoder(_untrained(), name, device=device, amp=amp)
-    if name.startswith('untrained:'): return control(load_encoder(name.removeprefix('untrained:'), revision, device, amp))
+    if name.startswith('untrained:'):
+        return control(load_encoder(name.removeprefix('untrained:'), revision, device, amp))
     model = _pretrained(MINI if name == 'mini' else name, revision)
     on_hub = name != 'mini' and not Path(name).is_dir()
-    return Encoder(model, name, getattr(model.config, '_commit_hash', revision) if on_hub else None, device, amp)
+    commit = getattr(model.config, '_commit_hash', revision) if on_hub else None
+    return Encoder(model, name, commit, device, amp)
 
 # %% ../nbs/00_features.ipynb #44b00391
-REMEDY = "Use a local folder written with save_pretrained, 'mini' for the small encoder of this package, or 'untrained' for the control"
+REMEDY = ("Use a local folder written with save_pretrained, 'mini' for the small encoder of this package, "
+          "or 'untrained' for the control")
 
 def _complete(model, loading, name):
-    "`model`, unless `loading`, the report of `from_pretrained`, says that the checkpoint lacks some of its weights"
+    "`model`, unless the report of `from_pretrained` (`loading`) says that the checkpoint lacks weights"
     lacking,foreign = (sorted(map(str, loading.get(k) or ())) for k in ('missing_keys','unexpected_keys'))
     lacking = [k for k in lacking if 'mask_token' not in k]
     if not lacking: return model
@@ -360,11 +388,14 @@ def _pretrained(name, revision):
     from transformers.utils import logging
     logging.disable_progress_bar() # of weights read from disk, which takes a blink; downloads keep theirs
     if not within_reach(name, revision):
-        raise DinoinvError(f'{name!r} is neither a folder here, nor in the hub cache, nor could the HuggingFace hub be reached. {REMEDY}.')
+        tried = 'is neither a folder here, nor in the hub cache, nor could the HuggingFace hub be reached'
+        raise DinoinvError(f'{name!r} {tried}. {REMEDY}.')
     try:
         kind = AutoConfig.from_pretrained(name, revision=revision).model_type
-        if kind not in ('dinov2','dinov2_with_registers'): raise DinoinvError(f'{name!r} holds a {kind} model, not DINOv2. {REMEDY}.')
-        return _complete(*AutoModel.from_pretrained(name, revision=revision, dtype=torch.float32, output_loading_info=True), name)
+        if kind not in ('dinov2','dinov2_with_registers'):
+            raise DinoinvError(f'{name!r} holds a {kind} model, not DINOv2. {REMEDY}.')
+        how = dict(dtype=torch.float32, output_loading_info=True)
+        return _complete(*AutoModel.from_pretrained(name, revision=revision, **how), name)
     except DinoinvError: raise
     except Exception as e: # the libraries raise anything at all
         why = (str(e).splitlines() or [''])[0] or type(e).__name__

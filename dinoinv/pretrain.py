@@ -42,12 +42,12 @@ class PretrainConfig:
     prototypes:int=256        # what teacher and student choose between; few, since a step sees few pictures
     momentum:float=.992       # of the teacher at first; rises to 1
     temperature:float=.04     # of the teacher's choice; the student's is .1
-    hidden:float=.7           # share of the large crops in which a block of patches is hidden from the student
+    hidden:float=.7           # share of the large crops of which the student does not see a block of patches
     visible:float=.25         # weight of the patches that are not hidden
     koleo:float=.1            # weight of the loss that keeps pictures apart
     pictures:int=2400         # generated textures to train on, if no photos are given
     side:int=224              # of a picture in the bank, px
-    asked:int=240             # held-out textures that the run asks about now and then, beside twice as many known ones
+    asked:int=240             # held-out textures that the run is tested on now and then
     seed:int=0                # of everything
 
 # %% ../nbs/06_pretrain.ipynb #b0f559e1
@@ -63,6 +63,7 @@ def picture_bank(
                            f'at least {cfg.batch_size} are needed, one for each place in a batch')
     return as_bytes(pictures)
 
+# %% ../nbs/06_pretrain.ipynb #930146f6
 def as_bytes(
     pictures, # PIL images of one size, RGB
 )->torch.Tensor: # (n,3,H,W), bytes
@@ -73,12 +74,14 @@ def _squares(folder, side):
     "All squares of `side` px that fit into the photos of `folder` side by side; what can't be used is listed"
     photos,skipped = find_textures(folder)
     for p in photos:
-        if min(p.height, p.width) < side: skipped[p.path] = f'smaller than {side} px'; continue
         try: image = open_photo(Path(folder)/p.path)
-        except Exception as e: skipped[p.path] = str(e); continue # decoders raise anything at all
-        for y in range(0, p.height-side+1, side):
-            for x in range(0, p.width-side+1, side): yield image.crop((x, y, x+side, y+side))
-    for k,v in skipped.items(): notice(f'skipped {k}: {v}')
+        except Exception as e: # decoders raise anything at all
+            skipped[p.path] = str(e)
+            continue
+        if min(image.size) < side: skipped[p.path] = f'smaller than {side} px'
+        for y in range(0, image.height-side+1, side):
+            for x in range(0, image.width-side+1, side): yield image.crop((x, y, x+side, y+side))
+    for path,why in skipped.items(): notice(f'skipped {path}: {why}')
 
 # %% ../nbs/06_pretrain.ipynb #bccdbe63
 LARGE,SMALL = (.2,1.),(.03,.2) # the share of a picture's area that a crop shows
@@ -150,32 +153,43 @@ class PrototypeHead(nn.Module):
                                     nn.Linear(hidden, neck))
         self.prototypes = nn.Parameter(torch.randn(prototypes, neck))
 
-    def forward(self, x): return F.linear(F.normalize(self.layers(x), dim=-1), F.normalize(self.prototypes, dim=-1))
+    def forward(self, x):
+        "The cosines"
+        return F.linear(F.normalize(self.layers(x), dim=-1), F.normalize(self.prototypes, dim=-1))
 
 # %% ../nbs/06_pretrain.ipynb #ccd6fc7d
+def _backbone(cfg):
+    from transformers import Dinov2Config, Dinov2Model # slow to import
+    shape = dict(hidden_size=cfg.width, num_hidden_layers=cfg.depth, num_attention_heads=cfg.heads)
+    attention = dict(attn_implementation='eager') # faster than the fused one on grids this small
+    return Dinov2Model(Dinov2Config(**shape, **attention, image_size=cfg.crop, patch_size=14))
+
 class Learner(nn.Module):
     "A backbone with its two heads; student and teacher are one each"
     def __init__(self, cfg:PretrainConfig):
         super().__init__()
-        from transformers import Dinov2Config, Dinov2Model # slow to import
-        self.backbone = Dinov2Model(Dinov2Config(
-            hidden_size=cfg.width, num_hidden_layers=cfg.depth, num_attention_heads=cfg.heads,
-            image_size=cfg.crop, patch_size=14, attn_implementation='eager')) # faster than the fused one on grids this small
+        self.backbone = _backbone(cfg)
         self.cls_head,self.patch_head = (PrototypeHead(cfg.width, cfg.prototypes) for _ in range(2))
         stats = dict(mean=(.485,.456,.406), std=(.229,.224,.225)) # ImageNet's, as for DINOv2
         for k,v in stats.items(): self.register_buffer(k, torch.tensor(v).view(3,1,1), persistent=False)
 
-    def forward(self,
-        crops,       # (B,3,H,W) in [0,1]
-        hidden=None, # (B,patches), true where a patch is hidden
-    ):
-        "CLS token `(B,C)`, its choice `(B,prototypes)`, and the patches' choices `(B,patches,prototypes)`"
-        x = self.tokens(crops, hidden)
-        return x[:,0].float(), self.cls_head(x[:,0]).float(), self.patch_head(x[:,1:]).float()
+# %% ../nbs/06_pretrain.ipynb #6fb52cce
+@patch
+def tokens(self:Learner,
+    crops:torch.Tensor,            # (B,3,H,W) in [0,1]
+    hidden:torch.Tensor|None=None, # (B,patches), true where a patch is hidden
+)->torch.Tensor: # (B,1+patches,C)
+    "CLS and patch tokens"
+    return self.backbone((crops-self.mean)/self.std, bool_masked_pos=hidden).last_hidden_state
 
-    def tokens(self, crops, hidden=None):
-        "CLS and patch tokens `(B,1+patches,C)`"
-        return self.backbone((crops-self.mean)/self.std, bool_masked_pos=hidden).last_hidden_state
+@patch
+def forward(self:Learner,
+    crops:torch.Tensor,            # (B,3,H,W) in [0,1]
+    hidden:torch.Tensor|None=None, # (B,patches), true where a patch is hidden
+)->tuple: # CLS token (B,C), its choice (B,prototypes), the patches' choices (B,patches,prototypes)
+    "What a learner says of its crops"
+    x = self.tokens(crops, hidden)
+    return x[:,0].float(), self.cls_head(x[:,0]).float(), self.patch_head(x[:,1:]).float()
 
 # %% ../nbs/06_pretrain.ipynb #f8c3eead
 class Centring(nn.Module):
@@ -211,35 +225,30 @@ def koleo(
 
 # %% ../nbs/06_pretrain.ipynb #48075f37
 def objective(
-    student:nn.Module,      # as `accelerate` prepared it
-    teacher:Learner,        # in eval mode
-    centrings:nn.ModuleDict, # `cls` and `patch`
-    large:torch.Tensor,     # (2B,3,crop,crop), two large crops of each picture: all first ones, then all second ones
-    small:torch.Tensor,     # (kB,3,small,small)
-    hidden:torch.Tensor,    # (2B,patches), true where hidden from the student
+    student:nn.Module,   # as `accelerate` prepared it
+    targets:tuple,       # of `teach`
+    large:torch.Tensor,  # (2B,3,crop,crop), two large crops of each picture: all first, then all second ones
+    small:torch.Tensor,  # (kB,3,small,small)
+    hidden:torch.Tensor, # (2B,patches), true where hidden from the student
     cfg:PretrainConfig,
-    acc:Accelerator, # averages over processes
-    rng:torch.Generator,    # of the colours
-)->dict[str,torch.Tensor]: # `cls`, `patch`, `koleo`; and `sure`, `varied`: see `choice_spread`
+)->dict[str,torch.Tensor]: # `cls`, `patch`, `koleo`
     "The losses of one step"
-    with torch.no_grad(), acc.autocast(): _,*logits = teacher(recolour(large, rng).to(acc.device))
-    targets = [centrings[k](t, cfg.temperature, acc.reduce(t.flatten(0,-2).mean(0), 'mean'))
-               for k,t in zip(('cls','patch'), logits)]
-    cls,choice,patches = student(recolour(large, rng).to(acc.device), hidden.to(acc.device))
-    _,small_choice,_ = student(recolour(small, rng).to(acc.device))
-    first,second = targets[0].chunk(2)
+    cls_targets,patch_targets = targets
+    cls,choice,patches = student(large, hidden)
+    _,small_choice,_ = student(small)
+    first,second = cls_targets.chunk(2)
     pairs = [(torch.cat([second,first]), choice)]
     pairs += [(t, s) for s in small_choice.split(len(first)) for t in (first,second)]
-    weight = torch.where(hidden.to(acc.device), 1., cfg.visible)
-    losses = dict(cls=torch.cat([choice_loss(t, s) for t,s in pairs]).mean(),
-                  patch=(choice_loss(targets[1], patches)*weight).sum()/weight.sum(),
-                  koleo=sum(map(koleo, cls.chunk(2)))/2)
-    return losses | choice_spread(targets[0])
+    weight = torch.where(hidden, 1., cfg.visible)
+    return dict(cls=torch.cat([choice_loss(t, s) for t,s in pairs]).mean(),
+                patch=(choice_loss(patch_targets, patches)*weight).sum()/weight.sum(),
+                koleo=sum(map(koleo, cls.chunk(2)))/2)
 
+# %% ../nbs/06_pretrain.ipynb #1cf65122
 def choice_spread(
     targets:torch.Tensor, # (B,prototypes), sums of 1
 )->dict[str,torch.Tensor]:
-    "How many prototypes the teacher wavers between for one picture (`wavers`), and uses over all (`uses`): exponentials of entropies"
+    "Prototypes the teacher wavers between for a picture (`wavers`) and uses over all (`uses`): exp of entropies"
     entropy = lambda p: -(p*(p+1e-9).log()).sum(-1)
     return dict(wavers=entropy(targets).mean().exp(), uses=entropy(targets.mean(0)).exp())
 
@@ -256,11 +265,12 @@ def knn_accuracy(
     votes = [[labels[j] for j in row] for row in near]
     return sum(max(v, key=v.count) == t for v,t in zip(votes, truth))/len(truth)
 
+# %% ../nbs/06_pretrain.ipynb #aea8a91c
 @torch.no_grad()
 def embed(
     learner:Learner,       # in eval mode
     pictures:torch.Tensor, # (n,3,S,S), bytes
-    acc:Accelerator, # its device and precision
+    acc:Accelerator,       # its device and precision
 )->tuple[torch.Tensor,torch.Tensor]: # CLS tokens (n,C) and patch features (n,C,S/14,S/14), float32 on the CPU
     "What the final layer says of whole pictures"
     out = []
@@ -282,15 +292,22 @@ class Pretraining:
         about = dict(config=asdict(cfg) | dict(photos=[str(p) for p in photos]))
         check_run(self.out, about, resume)
         self.pictures = picture_bank(cfg, photos)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(cfg.seed)
-            self.student = Learner(cfg)
-        self.teacher = deepcopy(self.student).eval().requires_grad_(False).to(self.acc.device)
-        self.centrings = nn.ModuleDict({k: Centring(cfg.prototypes) for k in ('cls','patch')}).to(self.acc.device)
-        self.model,self.opt = self.acc.prepare(self.student, make_adamw(self.student, cfg))
+        self._models()
         if (self.out/'state.pt').exists(): self.load_state()
         save_json(self.out/'config.json', about | dict(versions=versions()))
 
+@patch
+def _models(self:Pretraining):
+    "Student, its copy the teacher, centrings and optimiser, seeded"
+    cfg,device = self.cfg,self.acc.device
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(cfg.seed)
+        self.student = Learner(cfg)
+    self.teacher = deepcopy(self.student).eval().requires_grad_(False).to(device)
+    self.centrings = nn.ModuleDict({k: Centring(cfg.prototypes) for k in ('cls','patch')}).to(device)
+    self.model,self.opt = self.acc.prepare(self.student, make_adamw(self.student, cfg))
+
+# %% ../nbs/06_pretrain.ipynb #4679a62e
 def make_adamw(
     model:nn.Module, # what to train
     cfg:PretrainConfig,
@@ -301,10 +318,10 @@ def make_adamw(
     groups = [dict(params=decay, weight_decay=cfg.weight_decay), dict(params=rest, weight_decay=0.)]
     return torch.optim.AdamW(groups, cfg.lr, betas=(.9,.99))
 
-# %% ../nbs/06_pretrain.ipynb #4679a62e
+# %% ../nbs/06_pretrain.ipynb #c64a3290
 @patch
-def update(self:Pretraining)->dict: # losses
-    "One step: crops, losses, student, teacher"
+def crops(self:Pretraining)->tuple: # large crops for the teacher, those for the student, small ones, hidden patches
+    "What a step looks at, drawn by its number and the seed"
     cfg,acc = self.cfg,self.acc
     rng = torch.Generator().manual_seed((cfg.seed*10**6 + self.step)*1000 + acc.process_index)
     n = cfg.batch_size//acc.num_processes
@@ -312,14 +329,36 @@ def update(self:Pretraining)->dict: # losses
     large = torch.cat([random_crops(pictures, cfg.crop, LARGE, rng) for _ in range(2)])
     small = torch.cat([random_crops(pictures, cfg.small_crop, SMALL, rng) for _ in range(cfg.small_crops)])
     hidden = hidden_blocks(2*n, cfg.crop//14, cfg.hidden, rng)
+    with acc.autocast(): teachers = recolour(large, rng) # rounded, as it was when `mini` was made
+    seen = teachers, recolour(large, rng), recolour(small, rng), hidden
+    return tuple(x.to(acc.device) for x in seen)
+
+@patch
+@torch.no_grad()
+def teach(self:Pretraining,
+    large:torch.Tensor, # (2B,3,crop,crop)
+)->tuple: # targets for CLS tokens (2B,prototypes) and for patches (2B,patches,prototypes)
+    "What the teacher says of its crops; its average choice over all processes moves the centres"
+    with self.acc.autocast(): _,*logits = self.teacher(large)
+    means = [self.acc.reduce(t.flatten(0,-2).mean(0), 'mean') for t in logits]
+    return tuple(c(t, self.cfg.temperature, m) for c,t,m in zip(self.centrings.values(), logits, means))
+
+# %% ../nbs/06_pretrain.ipynb #e43201d6
+@patch
+def update(self:Pretraining)->dict: # losses, and how the teacher's choices spread
+    "One step: crops, losses, student, teacher"
+    cfg,acc = self.cfg,self.acc
+    teachers,large,small,hidden = self.crops()
     for g in self.opt.param_groups: g['lr'] = cfg.lr*rate(self.step/cfg.steps)
-    losses = objective(self.model, self.teacher, self.centrings, large, small, hidden, cfg, acc, rng)
+    targets = self.teach(teachers)
+    losses = objective(self.model, targets, large, small, hidden, cfg)
     acc.backward(losses['cls'] + losses['patch'] + cfg.koleo*losses['koleo'])
     acc.clip_grad_norm_(self.model.parameters(), 3.)
-    self.opt.step(); self.opt.zero_grad()
+    self.opt.step()
+    self.opt.zero_grad()
     self._follow()
     self.step += 1
-    return {k: v.item() for k,v in losses.items()} # which waits for the device, once a step
+    return {k: v.item() for k,v in (losses | choice_spread(targets[0])).items()} # waits for the device, once
 
 @patch
 @torch.no_grad()
@@ -358,17 +397,20 @@ def quiz_textures(
     "Textures from seeds that no training uses"
     return sample_textures(2*n, 1001, side), sample_textures(n, 1002, side)
 
-@patch
-def quiz(self:Pretraining)->dict[str,float]: # `knn`, the share of right votes, and `psnr` of a linear probe, dB
-    "What the teacher sees in generated textures from seeds of their own, and what it remembers of their pixels"
-    known,asked = quiz_textures(self.cfg.asked, self.cfg.side)
-    (x,labels),(y,truth) = ((as_bytes(t.image for t in ts), [t.family for t in ts]) for ts in (known,asked))
-    (known,f),(asked,g) = (embed(self.teacher, o, self.acc) for o in (x,y))
-    probe = LinearProbe.fit(zip(f.split(16), (o/255 for o in x.split(16))))
-    errors = torch.cat([psnr(probe(a), b/255) for a,b in zip(g.split(16), y.split(16))])
-    return dict(knn=knn_accuracy(known, labels, asked, truth), psnr=errors.mean().item())
-
 # %% ../nbs/06_pretrain.ipynb #4936a204
+@patch
+def quiz(self:Pretraining)->dict: # `knn`, the share of right votes, and `psnr` of a linear probe, dB
+    "What the teacher sees in textures it was not trained on, and what a linear probe reads of their pixels"
+    known,asked = quiz_textures(self.cfg.asked, self.cfg.side)
+    known_px,asked_px = (as_bytes(t.image for t in ts) for ts in (known,asked))
+    families,truth = ([t.family for t in ts] for ts in (known,asked))
+    known_cls,known_grid = embed(self.teacher, known_px, self.acc)
+    asked_cls,asked_grid = embed(self.teacher, asked_px, self.acc)
+    probe = LinearProbe.fit(zip(known_grid.split(16), (x/255 for x in known_px.split(16))))
+    read = [psnr(probe(f), x/255) for f,x in zip(asked_grid.split(16), asked_px.split(16))]
+    return dict(knn=knn_accuracy(known_cls, families, asked_cls, truth), psnr=torch.cat(read).mean().item())
+
+# %% ../nbs/06_pretrain.ipynb #12479b7f
 @patch
 def save(self:Pretraining):
     "Write the teacher as a `save_pretrained` folder `encoder/`, the log, its curve, and the state"
@@ -379,19 +421,24 @@ def save(self:Pretraining):
     plot_pretraining(self.log, self.cfg, self.out/'pretraining.png')
     self.save_state()
 
+# %% ../nbs/06_pretrain.ipynb #a5c9f182
+NOT_FINITE = ('the loss is no number any more, after step {step}. The last good state is kept in {out}: '
+              'resume to see whether it happens again, or begin a new run with a lower --lr')
+
 @patch
 def run(self:Pretraining,
     every:int=200, # steps between two saves
 ):
     "Do all steps that are left, with a progress bar; raises `DinoinvError` if the loss stops being finite"
-    main = self.acc.is_main_process
-    bar = progress(total=self.cfg.steps, initial=self.step, desc='pretraining', unit='step', disable=not main)
-    while self.step < self.cfg.steps:
+    main,steps = self.acc.is_main_process,self.cfg.steps
+    bar = progress(total=steps, initial=self.step, desc='pretraining', unit='step', disable=not main)
+    while self.step < steps:
         start = time.perf_counter()
         losses = self.update()
-        if not math.isfinite(sum(losses.values())): raise DinoinvError(NOT_FINITE.format(step=self.step, out=self.out))
+        if not math.isfinite(sum(losses.values())):
+            raise DinoinvError(NOT_FINITE.format(step=self.step, out=self.out))
         self.log.append(dict(step=self.step, seconds=time.perf_counter()-start) | losses)
-        if main and (self.step%every == 0 or self.step == self.cfg.steps):
+        if main and (self.step%every == 0 or self.step == steps):
             self.log[-1] |= self.quiz()
             self.save()
         bar.set_postfix({k: f'{v:.2f}' for k,v in losses.items()})
@@ -405,10 +452,7 @@ def images_per_second(
     "Pictures trained on in a second, by the median step"
     return cfg.batch_size/float(np.median([r['seconds'] for r in log]))
 
-NOT_FINITE = ('the loss is no number any more, after step {step}. The last good state is kept in {out}: '
-              'resume to see whether it happens again, or begin a new run with a lower --lr')
-
-# %% ../nbs/06_pretrain.ipynb #12479b7f
+# %% ../nbs/06_pretrain.ipynb #6bc9168e
 def plot_pretraining(
     log:list[dict], # rows of `log.json`
     cfg:PretrainConfig,
@@ -416,42 +460,48 @@ def plot_pretraining(
 )->Figure:
     "Losses by step, and what the teacher sees and remembers"
     fig = Figure(figsize=(9,3.2), layout='constrained')
-    left,right = fig.subplots(1, 2)
-    for k in ('cls','patch'): left.plot(*zip(*[(r['step'], r[k]) for r in log]), lw=.7, label=f'{k} loss')
-    left.set(xlabel='step', ylabel='cross-entropy')
-    left.legend(fontsize=8)
-    asked = [r for r in log if 'knn' in r]
-    steps = [r['step'] for r in asked]
-    right.plot(steps, [100*r['knn'] for r in asked], 'o-', ms=3, color='C2')
-    right.set(xlabel='step', ylabel='5-NN accuracy, families, %')
-    pixels = right.twinx()
-    pixels.plot(steps, [r['psnr'] for r in asked], 's-', ms=3, color='C3')
-    pixels.set_ylabel('linear probe, PSNR dB')
-    for ax,c in ((right,'C2'),(pixels,'C3')): ax.yaxis.label.set_color(c)
-    fig.suptitle(f'{cfg.depth} blocks of {cfg.width} channels, {cfg.steps} steps of {cfg.batch_size} pictures', fontsize=9)
+    losses,tests = fig.subplots(1, 2)
+    for k in ('cls','patch'):
+        losses.plot([r['step'] for r in log], [r[k] for r in log], lw=.7, label=f'{k} loss')
+    losses.set(xlabel='step', ylabel='cross-entropy')
+    losses.legend(fontsize=8)
+    _plot_tests(tests, [r for r in log if 'knn' in r])
+    shape = f'{cfg.depth} blocks of {cfg.width} channels'
+    fig.suptitle(f'{shape}, {cfg.steps} steps of {cfg.batch_size} pictures', fontsize=9)
     if path:
         with atomic_path(path) as p: fig.savefig(p, dpi=110)
     return fig
 
-# %% ../nbs/06_pretrain.ipynb #a5c9f182
+def _plot_tests(ax, rows):
+    "What the teacher sees (left axis) and remembers (right axis) by step"
+    steps = [r['step'] for r in rows]
+    ax.plot(steps, [100*r['knn'] for r in rows], 'o-', ms=3, color='C2')
+    ax.set_xlabel('step')
+    ax.set_ylabel('5-NN accuracy, families, %', color='C2')
+    pixels = ax.twinx()
+    pixels.plot(steps, [r['psnr'] for r in rows], 's-', ms=3, color='C3')
+    pixels.set_ylabel('linear probe, PSNR dB', color='C3')
+
+# %% ../nbs/06_pretrain.ipynb #011dd646
 def pretrain(
     out:str|Path,           # folder of the run; `out/encoder` is what it makes
     cfg:PretrainConfig=PretrainConfig(), # settings
     photos:list[str|Path]=(), # folders of photos; none: generated textures
     resume:bool=False,      # take up a run that was interrupted
 )->list[dict]: # rows of `log.json`
-    "Train a small DINOv2; `load_encoder(out/'encoder')` loads it. Raises `DinoinvError` on settings or pictures that can't be"
+    "Train a small DINOv2, to be loaded with `load_encoder(out/'encoder')`; raises `DinoinvError` if it can't"
     training = Pretraining(out, cfg, photos, resume)
     try: training.run()
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(f'interrupted after {training.step} of {cfg.steps} steps; --resume takes it up at the last save') from None
+        done = f'interrupted after {training.step} of {cfg.steps} steps'
+        raise KeyboardInterrupt(f'{done}; --resume takes it up at the last save') from None
     return training.log
 
-# %% ../nbs/06_pretrain.ipynb #6bc9168e
+# %% ../nbs/06_pretrain.ipynb #2b389aee
 @command
 def dinoinv_pretrain(
     out:str,               # folder of the run; OUT/encoder goes wherever an encoder's name goes
-    photos:Annotated[list[str],dict(nargs='*')]=(), # folders of photos to train on; default: generated textures
+    photos:Annotated[list[str],dict(nargs='*')]=(), # folders of photos; default: generated textures
     steps:int=4000,        # updates of the student
     batch_size:int=32,     # pictures a step, over all processes
     lr:float=1e-3,         # peak learning rate of AdamW
@@ -470,6 +520,6 @@ def dinoinv_pretrain(
     given = {k: v for k,v in locals().items() if k in PretrainConfig.__dataclass_fields__}
     cfg = PretrainConfig(**given)
     log = pretrain(out, cfg, photos, resume)
-    last = log[-1]
-    print(f"5-NN accuracy {last['knn']:.0%}, linear probe {last['psnr']:.2f} dB on generated textures; "
-          f"{images_per_second(log, cfg):.1f} images/s\n\nNext: dinoinv_prepare PHOTOS PAIRS --encoder {out}/encoder")
+    print(f"5-NN accuracy {log[-1]['knn']:.0%}, linear probe {log[-1]['psnr']:.2f} dB on generated textures; "
+          f"{images_per_second(log, cfg):.1f} images/s")
+    print(f'\nNext: dinoinv_prepare PHOTOS PAIRS --encoder {out}/encoder')

@@ -6,18 +6,18 @@
 __all__ = ['Texture', 'make_texture', 'texture_families', 'sample_textures', 'save_textures']
 
 # %% ../nbs/00b_textures.ipynb #d98a881a
-import math
+import json, math
 from collections import namedtuple
+from importlib.resources import files
 from pathlib import Path
 from zlib import crc32
-
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 from .core import DinoinvError, atomic_path
 
 # %% ../nbs/00b_textures.ipynb #339b61d5
 def fractal(rng, shape, slope=2., longest=1e4, stretch=(1,1)):
-    "Noise `shape`, mean 0, sd 1, with power ∝ 1/f^`slope` up to `longest` px, its waves `stretch` times longer (down, across)"
+    "Noise of sd 1, power ∝ 1/f^`slope` up to `longest` px, waves `stretch` times longer (down, across)"
     h,w = shape
     fy,fx = np.fft.fftfreq(h)[:,None]*stretch[0], np.fft.rfftfreq(w)*stretch[1]
     amp = ((fy**2 + fx**2 + longest**-2)**(-slope/4)).astype('f4')
@@ -59,7 +59,7 @@ def warp(a, dy, dx):
 
 # %% ../nbs/00b_textures.ipynb #1a299c91
 def cells(rng, y, x, jitter=.8, sharp=30.):
-    "For coordinates in units of a cell: cell number (h,w) int, distance to the cell's edge, offset from its centre (complex)"
+    "For coordinates in units of a cell: cell number, distance to its edge, offset from its centre (complex)"
     i,j = np.floor(y).astype(int), np.floor(x).astype(int)
     i0,j0 = i.min()-1, j.min()-1
     H,W = i.max()-i0+2, j.max()-j0+2
@@ -71,7 +71,7 @@ def cells(rng, y, x, jitter=.8, sharp=30.):
     k = d.argmin(0)[None]
     own,cell = np.take_along_axis(p,k,0), np.take_along_axis(near,k,0)[0]
     apart = np.abs(p-own)
-    e = np.where(apart>0, (d**2 - np.abs(own)**2)/(2*apart+1e-9), 9)      # to the bisector with each neighbour
+    e = np.where(apart>0, (d**2 - np.abs(own)**2)/(2*apart+1e-9), 9) # to halfway, for each neighbour
     return cell, e.min(0) - np.log(np.exp(sharp*(e.min(0)-e)).sum(0))/sharp, -own[0]
 
 # %% ../nbs/00b_textures.ipynb #4f845a01
@@ -89,11 +89,14 @@ def each(rng, ids, lo=0., hi=1.):
     return rng.uniform(lo, hi, ids.max()+1).astype('f4')[ids]
 
 # %% ../nbs/00b_textures.ipynb #2ec85589
-def palette(rng, *options):
-    "One of several palettes ('hex hex …') as colours (k,3) in 0..1, all shifted a little together, and each by itself"
+COLOURS = json.loads(files('dinoinv').joinpath('assets', 'palettes.json').read_text()) # family → palettes
+
+def palette(rng, options):
+    "One of the palettes `options` ('hex hex …') as colours (k,3) in 0..1, all of them shifted a little"
     hexes = options[rng.integers(len(options))].split()
     rgb = np.array([list(bytes.fromhex(s)) for s in hexes], 'f4')/255
-    bright,tint = rng.normal(0, .03, (len(rgb),1))+rng.normal(0, .03), rng.normal(0, .006, (len(rgb),3))+rng.normal(0, .006, 3)
+    bright = rng.normal(0, .03, (len(rgb),1)) + rng.normal(0, .03)
+    tint = rng.normal(0, .006, (len(rgb),3)) + rng.normal(0, .006, 3)
     return (rgb + bright + tint).clip(.02,.98).astype('f4')
 
 def paint(t, colours):
@@ -101,6 +104,7 @@ def paint(t, colours):
     lut = np.stack([np.interp(np.linspace(0,1,1024), np.linspace(0,1,len(colours)), c) for c in colours.T], 1)
     return lut.astype('f4')[(t.clip(0,1)*1023).astype(int)]
 
+# %% ../nbs/00b_textures.ipynb #cbe99097
 def step(t, a, b):
     "Smooth step of `t` from 0 at `a` to 1 at `b`"
     t = ((t-a)/(b-a)).clip(0,1)
@@ -143,14 +147,19 @@ def make_texture(
     family:str, # its name, one of `texture_families()`
     k:int=0, # number of the picture in its family
     seed:int=0, # another seed, another set
-    size:int|tuple[int,int]=518, # px: side of a square, or (height, width); a larger picture shows more, not finer
+    size:int|tuple[int,int]=518, # px: side of a square, or (height, width); a larger picture shows more
 )->Image.Image: # RGB
-    "Picture `k` of a family of textures"
-    if family not in FAMILIES: raise DinoinvError(f"unknown texture family {family!r}; known: {', '.join(FAMILIES)}")
+    "Picture `k` of a family of textures; raises `DinoinvError` for an unknown family or a size below 14 px"
+    _check_families([family])
     shape = tuple(size) if np.ndim(size) else (size,size)
-    if len(shape)!=2 or min(shape)<14: raise DinoinvError(f"size must be a side or (height, width) of at least 14 px, not {size!r}")
+    if len(shape)!=2 or min(shape)<14:
+        raise DinoinvError(f"size must be a side or (height, width) of at least 14 px, not {size!r}")
     rng = np.random.default_rng([seed, crc32(family.encode()), k])
     return photo(rng, FAMILIES[family](rng, shape))
+
+def _check_families(names):
+    unknown = ', '.join(repr(k) for k in names if k not in FAMILIES)
+    if unknown: raise DinoinvError(f"unknown texture family {unknown}; known: {', '.join(FAMILIES)}")
 
 # %% ../nbs/00b_textures.ipynb #c74dac14
 def knotted(rng, y, x, rgb, ky, kx, pile=1.):
@@ -159,8 +168,10 @@ def knotted(rng, y, x, rgb, ky, kx, pile=1.):
     i,j = np.floor(y/ky).astype(int), np.floor(x/kx).astype(int)
     H,W,_ = rgb.shape
     tuft = np.sin(np.pi*(y/ky-i))**.5*np.sin(np.pi*(x/kx-j))**.5
-    shade = each(rng, i, .92, 1.08)*each(rng, i//9, .9, 1.1)*each(rng, i*W*4+j, .86, 1.14)*(1+.06*fractal(rng, y.shape, 1, 60))
-    return lit(rng, rgb[i%H,j%W]*shade[...,None]*(.62+.38*tuft[...,None]), pile*(tuft+.35*fractal(rng, y.shape, 1, 8)))
+    batch = each(rng, i, .92, 1.08)*each(rng, i//9, .9, 1.1)
+    shade = batch*each(rng, i*W*4+j, .86, 1.14)*(1+.06*fractal(rng, y.shape, 1, 60))
+    height = pile*(tuft+.35*fractal(rng, y.shape, 1, 8))
+    return lit(rng, rgb[i%H,j%W]*shade[...,None]*(.62+.38*tuft[...,None]), height)
 
 def motif(rng, n, k):
     "A random symmetric ornament: (n,n) numbers below `k`, as if cut from folded paper"
@@ -168,14 +179,10 @@ def motif(rng, n, k):
     m = (m + m.T)[np.ix_(i,i)]
     return np.digitize(m, np.quantile(m, np.linspace(0,1,k+1)[1:-1]))
 
-# %% ../nbs/00b_textures.ipynb #f7750677
-RUGS = ('6e1a1c 1f2a44 d8c7a0 a8752e 3c2a20 6f7f6a', '8a2f22 20303a e2d3b1 c08a3e 2a1d18 4f6b73',
-        '22304d 7b1f24 cdb98d 8c5a2c e6dcc3 4a5a3c', 'b5532f 33291f e6d6b4 d09a48 7a1f1f 405a5c', '5b6b52 7a2a26 dccba4 2b2a33 b48a4c 97a08a')
-
 # %% ../nbs/00b_textures.ipynb #f79b360d
 def medallion(rng, n):
     "The design of a rug, (n,n) colour numbers below 6: medallion, field of small ornaments, borders"
-    b,a = (np.minimum(i, n-1-i) for i in np.mgrid[:n,:n])          # knots to the nearest edge, down and across
+    b,a = (np.minimum(i, n-1-i) for i in np.mgrid[:n,:n]) # knots to the nearest edge, down and across
     col = lambda: rng.permutation(6)
     m = motif(rng, 2*rng.integers(7,11), 3)
     out = col()[m[a%len(m), b%len(m)]]
@@ -196,20 +203,21 @@ def carpet(rng, shape):
     n = int(max(max(shape)/knot*rng.uniform(.9,1.5), 60))//2*2
     y,x = frame(rng, shape, wobble=2.5)
     y,x = y-500+rng.uniform(0,n*knot/3), x-500+rng.uniform(0,n*knot/3)
-    return knotted(rng, y, x, palette(rng, *RUGS)[medallion(rng, n)], knot*1.05, knot)
+    return knotted(rng, y, x, palette(rng, COLOURS['rug'])[medallion(rng, n)], knot*1.05, knot)
 
 # %% ../nbs/00b_textures.ipynb #7d6b1aee
 @family
 def kilim(rng, shape):
     "Flat-woven stripes of stepped diamonds, zigzags and plain bands"
-    pal,rows = palette(rng, *RUGS), []
+    pal,rows = palette(rng, COLOURS['rug']), []
     j = np.arange(24*rng.integers(1,3))
     while len(rows) < 120:
         h,p,c = rng.integers(3,15), rng.choice([6,8,12,24]), rng.permutation(6)
         i = np.arange(h)[:,None]
         zig = np.abs(j%p-p/2+.5)
         away = zig + np.abs(i-h/2+.5)
-        bands = 0*away, (zig+i)//2%3, 1*(away<p/2)+(away<p/4), (j//(p//2)+i//3)%2   # plain, zigzag, diamonds, checks
+        plain,zigzag,checks = 0*away, (zig+i)//2%3, (j//(p//2)+i//3)%2
+        bands = plain, zigzag, 1*(away<p/2)+(away<p/4), checks # the third: diamonds
         rows += list(c[bands[rng.integers(4)].astype(int)]) + [np.full(len(j), c[4])]*2
     y,x = frame(rng, shape, wobble=3)
     ky = rng.uniform(2.6,4)
@@ -217,7 +225,7 @@ def kilim(rng, shape):
 
 # %% ../nbs/00b_textures.ipynb #3005bdd1
 def cloth(rng, y, x, px, twill, warp, weft):
-    "Threads `px` wide; `twill`=1 is plain weave, 2 goes over two and under two; colours `warp`, `weft` (k,3) repeat"
+    "Threads `px` wide, over and under `twill` others at a time; the colours `warp` and `weft` (k,3) repeat"
     y,x = y/px + .12*fractal(rng, y.shape, 1.5, 30, (1,9)), x/px + .12*fractal(rng, y.shape, 1.5, 30, (9,1))
     i,j = np.floor(y).astype(int), np.floor(x).astype(int)
     u,v = y-i-.5, x-j-.5
@@ -233,16 +241,14 @@ def cloth(rng, y, x, px, twill, warp, weft):
 @family
 def linen(rng, shape):
     "Plain weave in natural fibres: linen, canvas, burlap"
-    pal = palette(rng, 'b9a27c c8b48f', 'd9d2c2 cfc7b5', '8f8a7c a39c8a', '6d7a80 c9c4b4', 'a0563f c98f6a', '55604a 8a9070',
-                       '2f3d55 5a6a85')
+    pal = palette(rng, COLOURS['linen'])
     y,x = frame(rng, shape, wobble=2, px=250)
     return cloth(rng, y, x, rng.uniform(4,10), 1, pal[:1], pal[1:])
 
-# %% ../nbs/00b_textures.ipynb #f43d6502
 @family
 def denim(rng, shape):
     "Twill with a dark warp and a light weft, worn in places"
-    pal = palette(rng, '2c3f5e b8bfc4', '3f5878 d5d6d0', '3a3a3c a5a29b', '6b5a3e cbb994', '4b5238 b5b08c', '5e2430 c4a79d')
+    pal = palette(rng, COLOURS['denim'])
     y,x = frame(rng, shape, .3, 2, 250)
     worn = step(fractal(rng, shape, 2.6), 0, 3)
     return mix(cloth(rng, y, x, rng.uniform(3.5,6), 2, pal[:1], pal[1:]), pal[1], .5*worn)
@@ -251,8 +257,7 @@ def denim(rng, shape):
 @family
 def tartan(rng, shape):
     "Twill of coloured threads in a mirrored sequence, the same both ways"
-    pal = palette(rng, '7d1d20 1e2f3f 24462f d7c48c 17171a', '1f3a5a 23492f 15181c e0ddd0 8a2323', '8c7a5c 3d3426 c9b994 6e2420 e6dfce',
-                  '4a5a4c 6f6a8a 2a2d33 b9a66b ddd8c8', '9a3b2a e3d3ae 33302b 4d6a6a 1d2a36')
+    pal = palette(rng, COLOURS['tartan'])
     stripes = np.repeat(rng.permutation(5)[rng.integers(0,5,9)], rng.choice([1,2,3,8,14,20], 9))
     sett = pal[np.r_[stripes, stripes[::-1]]]
     y,x = frame(rng, shape, .15, 3, 200)
@@ -263,8 +268,7 @@ def tartan(rng, shape):
 def knit(rng, shape):
     "Jersey: columns of V-shaped stitches, plain or with a small pattern"
     p = rng.uniform(10,22); q = p*rng.uniform(.75,.95)
-    pal = palette(rng, 'c9bda6 7a3b35', '5a6470 d5d0c4', '8b4a3c e0cfae', '3f5a4c c9c3a5', '2d3547 a8b0b8', 'b08a4a 4a3a2c',
-                       '8f8f8d 5d5d60')
+    pal = palette(rng, COLOURS['knit'])
     y,x = frame(rng, shape, .1, 3, 150)
     j = np.floor(x/p); v = 2*np.abs(x/p-j-.5)
     i = np.floor(y/q - .9*v); u = y/q - .9*v - i
@@ -277,7 +281,7 @@ def knit(rng, shape):
 
 # %% ../nbs/00b_textures.ipynb #9d1eeb22
 def masonry(rng, rgb, e, gap, round, rough, mortar):
-    "Units coloured `rgb` (h,w,3) at distance `e` px from their edge, with `gap` px of `mortar` (k,3), edges rounded over `round` px"
+    "Units coloured `rgb`, `e` px from their edge, `gap` px of `mortar` (k,3), edges rounded over `round` px"
     n,m = fractal(rng, e.shape, 2), fractal(rng, e.shape, 1.2, 40)
     e = e + rough*(.6*n + .3*m)
     face = step(e, gap/2, gap/2+2)
@@ -286,43 +290,40 @@ def masonry(rng, rgb, e, gap, round, rough, mortar):
     rgb = mix(paint(.5+.22*sand, mortar), rgb*(1+.07*n+.05*m)[...,None], face)
     return lit(rng, rgb, face*h + (1-face)*.4*sand, .06)
 
-MORTAR = '8f887c b3aa9a', '6e6a64 8f8b84', 'a9a296 cfc8ba', '5b544b 7d756a'
-
 # %% ../nbs/00b_textures.ipynb #8b062a6b
 @family
 def brick(rng, shape):
     "Running bond"
-    pal = palette(rng, '5e2f26 8c4534 a85c43 b9785a', '6e3a2c 9a5a3f c08158 8a6a58', '7d7468 a39684 beb39f 94887a',
-                       'b8afa2 d3ccbf e2ddd2 c6beb0', '4a3a34 6d4b3e 87604b 5c4a42')
+    pal = palette(rng, COLOURS['brick'])
     h = rng.uniform(26,56)
     y,x = frame(rng, shape, wobble=1.2)
     c,e = courses(y, x, h, h*rng.uniform(2.3,3.3), rng.choice([.5,.5,.33]).item())
     rgb = paint(each(rng, c)+.06*fractal(rng, shape, 2.2), pal)*each(rng, c, .85, 1.1)[...,None]
-    return masonry(rng, rgb, e, h*rng.uniform(.1,.2), h*.12, rng.uniform(.4,1.2), palette(rng, *MORTAR))
+    gap,rough = h*rng.uniform(.1,.2), rng.uniform(.4,1.2)
+    return masonry(rng, rgb, e, gap, h*.12, rough, palette(rng, COLOURS['mortar']))
 
 # %% ../nbs/00b_textures.ipynb #51784cfa
 @family
 def wall(rng, shape):
     "Rubble: flat stones of all sizes, thickly mortared or dry"
-    pal = palette(rng, '5f5a52 85796a a8977d 746a60', '6b6d6c 8d8f8c a9aaa3 5b6062', '8a6f50 b4966c cdb78d 7d6a55',
-                       '4a4d50 63676a 7b7c79 57524c')
+    pal = palette(rng, COLOURS['wall'])
     s = rng.uniform(34,80)
     y,x = frame(rng, shape, wobble=4, px=40)
     c,e,_ = cells(rng, y/s*rng.uniform(1.2,2), x/s, .85, 22)
     rgb = paint(each(rng, c)+.2*fractal(rng, shape, 2), pal)*each(rng, c, .8, 1.15)[...,None]
-    return masonry(rng, rgb, e*s, s*rng.uniform(.05,.15), s*.18, rng.uniform(1,2.4), palette(rng, *MORTAR))
+    gap,rough = s*rng.uniform(.05,.15), rng.uniform(1,2.4)
+    return masonry(rng, rgb, e*s, gap, s*.18, rough, palette(rng, COLOURS['mortar']))
 
 # %% ../nbs/00b_textures.ipynb #fe41d2f4
 @family
 def cobbles(rng, shape):
     "Setts: rounded blocks in rows with dirt or moss between"
-    pal = palette(rng, '5d5a57 7c7873 98928a 6c6a6b', '7a6455 9a806b b59d83 6e5a50', '4c4f53 686c70 85888a 5a5654',
-                       '8b7f6c a99b83 c2b599 7d7466')
+    pal = palette(rng, COLOURS['cobbles'])
     s = rng.uniform(38,70)
     y,x = frame(rng, shape, .3, 6, 80)
     i = np.floor(y/s).astype(int)
     c,e = courses(y, x*each(rng, i, .85, 1.15), s, s*rng.uniform(.95,1.5), .43)
-    dirt = palette(rng, '3a3327 5c5240', '38401f 66703a', '4d4942 6d675d')
+    dirt = palette(rng, COLOURS['dirt'])
     rgb = paint(each(rng, c)+.15*fractal(rng, shape, 1.6), pal)
     return masonry(rng, rgb, e + 1.5*bumps(rng, shape, 12), s*.12, s*.3, rng.uniform(.6,1.3), dirt)
 
@@ -330,30 +331,29 @@ def cobbles(rng, shape):
 @family
 def tile(rng, shape):
     "Glazed or stone tiles in a square grid"
-    pal = palette(rng, '2f5257 3f6b6f 55868a', 'c9bfae d8d0c2 e5dfd4', '9c5a3c b06c4a bf8460', '6f7f8a 8697a0 a3b0b5',
-                       '35504a 577a66 8aa68c', '5a5450 6f6862 857d75', 'a9b4a8 c4ccbf d9ddd2')
+    pal = palette(rng, COLOURS['tile'])
     s = 20*4.5**rng.random()
     y,x = frame(rng, shape, wobble=.7)
     c,e = courses(y, x, s, s, rng.choice([0,0,.5]).item())
     cloud = fractal(rng, shape, 2.6, 200)
     rgb = paint(each(rng, c)*.8+.15*cloud+.1, pal)
     glow = each(rng, c, -.07, .07)*np.sin(y/s*2*math.pi) + .05*bumps(rng, shape, 70)
-    grout = palette(rng, 'd5d0c6 e5e1d8', '8c8780 a5a098', '55524e 6b6863')
+    grout = palette(rng, COLOURS['grout'])
     return masonry(rng, rgb*(1+glow[...,None]), e, s*rng.uniform(.05,.09)+1, 3, .25, grout)
 
 # %% ../nbs/00b_textures.ipynb #7e35570b
 @family
 def wood(rng, shape):
     "Planks, each with rings, pores and its own shade"
-    pal = palette(rng, '6b4023 8f5c33 b07d4b c79a66', '3a2418 553522 70482c 86593a', 'a98357 c4a174 d8bb91 e3cca8',
-                  '5f564b 7d7264 998d7c aca08d', '7a3f20 995a2e b5763f c98d55')
+    pal = palette(rng, COLOURS['wood'])
     y,x = frame(rng, shape, wobble=.7, px=200)
     w,l = rng.uniform(60,170), rng.uniform(300,900)
     c,e = courses(x, y, w, l, .37)
     across = (x%w - w*each(rng, c, -.4, 1.4))/rng.uniform(6,13)
     along = (y - each(rng, c, 400, 1200))*each(rng, c, .004, .03)
-    r = np.hypot(across, along) + .8*bumps(rng, shape, 130) + .3*fractal(rng, shape, 3.6, 60, (5,1)) + each(rng, c, 0, 9)
-    ring = (r%1)**2*step(1-r%1, 0, .15)*each(rng, np.floor(r).astype(int), .4, 1)   # late wood is dark and ends abruptly
+    r = np.hypot(across, along) + .8*bumps(rng, shape, 130) + .3*fractal(rng, shape, 3.6, 60, (5,1))
+    r = r + each(rng, c, 0, 9)
+    ring = (r%1)**2*step(1-r%1, 0, .15)*each(rng, np.floor(r).astype(int), .4, 1) # late wood ends abruptly
     pores = fractal(rng, shape, 1, 60, (22,1))
     t = .55 + each(rng, c, -.25, .2) - .6*ring - .06*pores + .08*fractal(rng, shape, 2, 300, (3,1))
     gap = step(e, .6, 2.2)
@@ -363,11 +363,12 @@ def wood(rng, shape):
 @family
 def bark(rng, shape):
     "Furrowed bark: long plates between deep cracks"
-    pal = palette(rng, '2a211b 54463a 7d6d5c a09282', '33291f 5f4a36 8a6c4e a98f70', '2c2d2b 555751 7f8177 a3a596')
+    pal = palette(rng, COLOURS['bark'])
     s = rng.uniform(26,50)
     y,x = frame(rng, shape, .1, 4, 60)
     n,m = fractal(rng, shape, 2, 150, (3,1)), fractal(rng, shape, 1.4, 40, (4,1))
-    c,e,_ = cells(rng, y/s/rng.uniform(2.5,5) + .04*n, x/s + .25*fractal(rng, shape, 3.4, 150, (2,1)) + .05*n, .95, 14)
+    y = y/s/rng.uniform(2.5,5) + .04*n
+    c,e,_ = cells(rng, y, x/s + .25*fractal(rng, shape, 3.4, 150, (2,1)) + .05*n, .95, 14)
     plate = 1-(1-(e/.22).clip(0,1))**2
     t = .08 + .55*plate + .08*n + .06*m + each(rng, c, -.1, .1)
     return lit(rng, paint(t, pal), s*.3*plate + 1.5*n + .6*m, .07)
@@ -376,8 +377,7 @@ def bark(rng, shape):
 @family
 def marble(rng, shape):
     "Clouds and two generations of veins"
-    pal,vein = np.split(palette(rng, 'd9d6d0 e9e6e1 f1efeb 7b7a78', '23282b 30373a 454d4f d9dddb', '2f4a41 41614f 5d7d68 dfe6da',
-                                'c9a98d d9bfa6 e6d3c0 7a4a34', '7f3b33 96524a ad7066 efdcd4', 'c4c6c6 d6d8d7 e6e6e3 4f5557'), [3])
+    pal,vein = np.split(palette(rng, COLOURS['marble']), [3])
     y,x = frame(rng, shape, 1.5, 0)
     d = [25*fractal(rng, shape, 4, 250) for _ in range(2)]
     rgb = paint(.5+.2*warp(fractal(rng, shape, 2.7), *d), pal)
@@ -392,15 +392,14 @@ def marble(rng, shape):
 @family
 def terrazzo(rng, shape):
     "Polished chips of three sizes in a cement matrix"
-    chips,base = np.split(palette(rng, 'e6e0d4 8b7a66 4f4a47 b5653f c9b48f d9d4ca', 'f0ece4 3f4a4a 7b8c84 c4a484 a8aaa5 b9b4aa',
-                                       '2e2c2c d9cbb5 9c4f3b 6b7f86 efe8da 8a8681',
-                                       'e9e4db c7b8a6 a39282 77695d 55504b e3ddd2'), [5])
+    chips,base = np.split(palette(rng, COLOURS['terrazzo']), [5])
     y,x = frame(rng, shape, 1, 2, 30)
     out = base[0]*(1+.05*fractal(rng, shape, 1.2, 60))[...,None]
     for s in (5, rng.uniform(9,14), rng.uniform(22,40)):
         c,e,_ = cells(rng, y/s, x/s, .95, 40)
         e = e*s - each(rng, c, .04, .28)*s - .35*fractal(rng, shape, 1.5, 12)
-        rgb = chips[(each(rng, c)*4.99).astype(int)]*(each(rng, c, .85, 1.12)*(1+.06*fractal(rng, shape, 2)))[...,None]
+        rgb = chips[(each(rng, c)*4.99).astype(int)]
+        rgb = rgb*(each(rng, c, .85, 1.12)*(1+.06*fractal(rng, shape, 2)))[...,None]
         out = mix(out, rgb, step(e, -.4, .8)*(each(rng, c)<rng.uniform(.5,.9)))
     return out
 
@@ -408,8 +407,7 @@ def terrazzo(rng, shape):
 @family
 def granite(rng, shape):
     "Interlocking grains of feldspar, quartz and mica"
-    pal = palette(rng, '2b2a2b 8d8a88 b9b3ad d9d2ca', '3a2f2c 9a6a5a c08e79 d9b7a4', '1e2021 4a4e50 6d7273 a5a8a6',
-                       '3d4038 7d8472 a4a892 cfd0bf', '2d3038 6a7486 9aa3af d2d5d6')
+    pal = palette(rng, COLOURS['granite'])
     y,x = frame(rng, shape, 1, 1.5, 9)
     s = rng.uniform(5,13)
     c,e,_ = cells(rng, y/s, x/s, 1, 40)
@@ -422,8 +420,7 @@ def granite(rng, shape):
 @family
 def pebbles(rng, shape):
     "Rounded stones of mixed colours, small ones in the gaps of large ones"
-    pal = palette(rng, '4a4744 7b746b a59a8b cbc1b0', '4c5052 74797a 98a0a2 c5c8c4', '5a4534 8c6d52 b5977a d8c4a8',
-                       '6a5f5a 9a8a80 bfb5ab e3dcd2')
+    pal = palette(rng, COLOURS['pebbles'])
     y,x = frame(rng, shape, 1, 5, 70)
     n,m,s = fractal(rng, shape, 2), fractal(rng, shape, 1, 12), rng.uniform(24,60)
     rgb,height = paint(.2+.1*m, pal), -4+.6*m                      # the soil below
@@ -441,8 +438,7 @@ def pebbles(rng, shape):
 @family
 def gravel(rng, shape):
     "Crushed stone: angular, facetted, tightly packed"
-    pal = palette(rng, '4d4b4a 767371 9a9692 bdb8b0', '4a4038 776858 a08f78 c8b89c', '39404a 626b74 8b9298 b3b6b5',
-                       '5c4a40 8d7464 b39a86 d5c4b0')
+    pal = palette(rng, COLOURS['gravel'])
     s = rng.uniform(9,22)
     y,x = frame(rng, shape, 1, 3, 20)
     c,e,o = cells(rng, y/s, x/s, 1, 40)
@@ -456,8 +452,7 @@ def gravel(rng, shape):
 @family
 def sand(rng, shape):
     "Wind ripples, grains and a few shells and stones"
-    pal = palette(rng, 'a08158 c4a574 d9c096 e8d6b4', '8a7a66 a89880 c2b49c d8cdb8', '9c5f3c b97a52 cf976d dfb490',
-                       '6e6a64 8c887f a8a499 c4c0b5')
+    pal = palette(rng, COLOURS['sand'])
     y,x = frame(rng, shape, .6, 0)
     s = rng.uniform(22,60)
     p = (y + .35*s*fractal(rng, shape, 3.4, 150, (1,2)))/s
@@ -467,13 +462,14 @@ def sand(rng, shape):
     rgb = paint(.5+.15*ripple+.11*g+.1*n, pal)
     c,e,_ = cells(rng, y/14, x/14, 1)
     stone = step(e*14-each(rng, c, 1, 5), 0, 1)*(each(rng, c)<rng.choice([0,.03,.1]))
-    return lit(rng, mix(rgb, paint(each(rng, c), pal[[0,0,3]])*each(rng, c, .4, 1.1)[...,None], stone), h+2*stone)
+    shell = paint(each(rng, c), pal[[0,0,3]])*each(rng, c, .4, 1.1)[...,None]
+    return lit(rng, mix(rgb, shell, stone), h+2*stone)
 
 # %% ../nbs/00b_textures.ipynb #4dad420d
 @family
 def earth(rng, shape):
     "Dried mud: plates with curled rims between cracks within cracks"
-    pal = palette(rng, '5a4636 8a6f57 a98d70 c4ab8c', '6a625a 8f867b ada498 c8c0b3', '5c3526 8d5439 ad7250 c69370')
+    pal = palette(rng, COLOURS['earth'])
     y,x = frame(rng, shape, 1, 4, 50)
     n,m,s = fractal(rng, shape, 2.4), fractal(rng, shape, 1.4, 30), rng.uniform(70,150)
     a,b = .07*fractal(rng, shape, 3), .07*fractal(rng, shape, 3)
@@ -488,8 +484,7 @@ def earth(rng, shape):
 @family
 def plaster(rng, shape):
     "Stucco or trowelled plaster, stained, sometimes cracked"
-    pal = palette(rng, 'b9b2a5 d2ccc0 e3ded4', 'a9907a c8b096 dcc9b0', 'b0633f c47d55 d39a74', '8b9294 a8adad c3c6c3',
-                       '9a9a78 b8b694 cfcdb0', '6f6e6c 8a8885 a4a19c')
+    pal = palette(rng, COLOURS['plaster'])
     y,x = frame(rng, shape, 1, 0)
     n = fractal(rng, shape, 2.2)
     a,b = rng.uniform(.2,.9), rng.uniform(0,2.5)
@@ -503,8 +498,7 @@ def plaster(rng, shape):
 @family
 def leather(rng, shape):
     "Grained hide: small soft cells, creases, a dull shine"
-    pal = palette(rng, '3b1f14 6b3a22 8f5a38', '1b1a1c 37353a 55535a', '5a1f1c 85332b a5533f', '7a5a38 a37d50 c09c6e',
-                       '2a3a3c 46595a 64787a', '8f7f6c b0a08c c8bba8')
+    pal = palette(rng, COLOURS['leather'])
     s = rng.uniform(8,18)
     y,x = frame(rng, shape, 1, 3, 40)
     c,e,_ = cells(rng, y/s, x/s*rng.uniform(.8,1.2), .9, 14)
@@ -518,9 +512,7 @@ def leather(rng, shape):
 @family
 def rust(rng, shape):
     "Painted steel, blistered and rusting, with runs below the damage"
-    paintwork,pal = np.split(palette(rng, '6d7f86 3a1d12 7a3b1c a8592a c98a52', '8a8d86 2f1a13 6b3420 99552f b98558',
-                                          '4a6656 35190f 74381d a35a30 c58b58', '9c8b62 3a2014 7d4424 a8683a c99a68',
-                                          '77403a 2d1710 63301c 8f5230 b07f55'), [1])
+    paintwork,pal = np.split(palette(rng, COLOURS['rust']), [1])
     n = fractal(rng, shape, 2.1)
     m = fractal(rng, shape, 1.3, 40)
     bad = n + .25*m + rng.uniform(-.8,1.2)
@@ -532,11 +524,15 @@ def rust(rng, shape):
     return lit(rng, rgb, eaten*(.8*m-1.5) + .4*step(bad, -.4, .1) + .25*m)
 
 # %% ../nbs/00b_textures.ipynb #511cfb76
+def _blade(draw, root, mid, tip, colour, width):
+    draw.line([*root,*mid], colour, width)
+    draw.line([*mid,*tip], colour, max(1,width-1))
+
+# %% ../nbs/00b_textures.ipynb #231497d6
 @family
 def grass(rng, shape):
     "Blades, thousands of them, bottom layer dark"
-    pal = palette(rng, '1f2b12 3f5a20 66832f 93a84d', '2a2c14 59602a 8a8a42 b8b06a', '16261a 2f5230 527a45 86a565',
-                       '3a3420 6f6236 a3924f cbb97c')
+    pal = palette(rng, COLOURS['grass'])
     h,w = shape
     n = h*w//28
     im = Image.new('RGB', (w,h), tuple((pal[0]*255).astype(int).tolist()))
@@ -546,29 +542,33 @@ def grass(rng, shape):
     py,px = rng.uniform(-10,h+10,n), rng.uniform(-10,w+10,n)
     tone = .2+.6*t+.13*rng.normal(size=n)+.1*patch[py.astype(int).clip(0,h-1), px.astype(int).clip(0,w-1)]
     rgb = (paint(tone[None], pal)[0]*255).astype(int)
-    a = -np.pi/2 + rng.normal(0,.6,n); b = a + rng.normal(0,.5,n); l = rng.uniform(6,18,n)*rng.uniform(.7,1.4)
-    mid = np.stack([px+l*np.cos(a), py+l*np.sin(a)], 1); tip = mid + np.stack([l*np.cos(b), l*np.sin(b)], 1)
-    for p,m,e,c,k in zip(np.stack([px,py],1).tolist(), mid.tolist(), tip.tolist(), rgb.tolist(), rng.integers(1,4,n).tolist()):
-        draw.line([*p,*m], tuple(c), k); draw.line([*m,*e], tuple(c), max(1,k-1))
+    a = -np.pi/2 + rng.normal(0,.6,n)
+    b,l = a + rng.normal(0,.5,n), rng.uniform(6,18,n)*rng.uniform(.7,1.4)
+    mid = np.stack([px+l*np.cos(a), py+l*np.sin(a)], 1)
+    tip = mid + np.stack([l*np.cos(b), l*np.sin(b)], 1)
+    blades = np.stack([px,py],1), mid, tip, rgb, rng.integers(1,4,n)
+    for *line,c,k in zip(*(o.tolist() for o in blades)): _blade(draw, *line, tuple(c), k)
     return np.asarray(im, 'f4')/255*(1+.08*fractal(rng, shape, 1.5))[...,None]
 
 # %% ../nbs/00b_textures.ipynb #84887fea
 def leaf(draw, z, c, dark):
-    "A leaf in colour `c` (3,) 0..255: half its outline is `z` (complex px), the other half is the mirror image, `dark` times as bright"
+    "A leaf in colour `c`: half its outline is `z` (complex px), the other half is `dark` times as bright"
+    def fill(z, bright):
+        colour = tuple((c*bright).clip(0,255).astype(int).tolist())
+        draw.polygon(np.stack([z.real,z.imag],1).ravel().tolist(), colour)
     tip = z[-1]-z[0]
     mirror = z[0] + tip*((z-z[0])/tip).conj()
-    poly = lambda z,k: draw.polygon(np.stack([z.real,z.imag],1).ravel().tolist(), tuple((c*k).clip(0,255).astype(int).tolist()))
-    poly(np.r_[z,mirror[::-1]]+2+3j, .35)                          # its shadow
-    poly(z, 1); poly(mirror, dark)
+    fill(np.r_[z,mirror[::-1]]+2+3j, .35) # its shadow
+    fill(z, 1)
+    fill(mirror, dark)
     rib = np.r_[z[0]-.12*tip, z[-1]]
-    poly(np.r_[rib, rib[::-1]+1], 1.2)
+    fill(np.r_[rib, rib[::-1]+1], 1.2)
 
 # %% ../nbs/00b_textures.ipynb #95a5070b
 @family
 def leaves(rng, shape):
     "Fallen leaves in several layers"
-    pal = palette(rng, '5a3922 9a6030 c4843a d6a85a 8d4a2c', '4a4a26 7d7c38 aa9a48 c8b470 8a6a3c',
-                       '3c4a2c 5a6c38 7b8c48 9aa662 6a7040', '4d3a30 7b5a48 9f7b60 b89a7c 6a5044')
+    pal = palette(rng, COLOURS['leaves'])
     (h,w),px = shape, rng.uniform(30,70)
     n = int(h*w/px**2*9)
     im = Image.new('RGB', (w,h), tuple((pal[0]*130).astype(int).tolist()))
@@ -593,10 +593,10 @@ def _plan(n, families):
     "(family, number in it) of `n` pictures"
     names = [families] if isinstance(families, str) else list(dict.fromkeys(families or FAMILIES))
     if n<1: raise DinoinvError(f"n must be at least 1, not {n}")
-    if bad := [f for f in names if f not in FAMILIES]:
-        raise DinoinvError(f"unknown texture family {', '.join(map(repr, bad))}; known: {', '.join(FAMILIES)}")
+    _check_families(names)
     return [(names[i%len(names)], i//len(names)) for i in range(n)]
 
+# %% ../nbs/00b_textures.ipynb #87744935
 def sample_textures(
     n:int=64, # number of pictures
     seed:int=0, # another seed, another set
@@ -618,6 +618,6 @@ def save_textures(
     paths = []
     for f,k in _plan(n, families):
         p = Path(folder)/f/f'{f}_{k}.png'
-        with atomic_path(p) as tmp: make_texture(f, k, seed, size).save(tmp, compress_level=1)  # noise hardly compresses, so don't try hard
+        with atomic_path(p) as tmp: make_texture(f, k, seed, size).save(tmp, compress_level=1)
         paths.append(p)
     return paths

@@ -1,7 +1,7 @@
-"""Drive the reconstructions' browsers as a person would, in Chromium: the gallery on its page of the built site, and the widget in JupyterLab.
+"""Drive the reconstructions' browsers as a person would, in Chromium: on the built site, in JupyterLab, and on a page of its own.
 
     python tools/browser.py gallery SITE [--shots DIR]   the gallery of the site in SITE: desktop and phone, light and dark
-    python tools/browser.py lab [--shots DIR]            the widget, and a saved gallery, in a JupyterLab of its own
+    python tools/browser.py lab [--shots DIR]            the widget, saved galleries, and a thousand samples in a JupyterLab of its own
 
 Both fail with the first thing that doesn't do what it should, and leave screenshots in DIR.
 """
@@ -49,27 +49,31 @@ def changes(look, act, what, wait=15):
     before = look(); act()
     return until(lambda: look()!=before, f'{what}: nothing changed', wait)
 
-# ---- the gallery of the built site ----
+# ---- the gallery: the same script on a page and in a notebook ----
 
-def drive_gallery(page):
-    host = page.locator('.dinoinv-gallery').first
+def drive_gallery(page, host, data):
     host.scroll_into_view_if_needed()
-    data = json.loads(host.get_attribute('data-gallery'))
-    run = lambda s: s['rows']['this run']
+    score = lambda s, i: s['scores']['run'][i]
     at = lambda css: host.locator(css)
     button = lambda name: host.get_by_role('button', name=name, exact=True)
     title = lambda: at('.facts h3').inner_text()
     shown = lambda: at('.thumb').evaluate_all('o => o.map(e => e.title)')
+    order = lambda f, reverse=False: [s['name'] for s in sorted(data['samples'], key=f, reverse=reverse)]
+    tags = lambda: [o.inner_text() for o in at('.tag').all() if o.is_visible()]
+    def settled(): until(lambda: at('.stage').get_attribute('aria-busy')=='false', 'the picture did not come')
     def stage(): # once it has settled
+        settled()
         a,b = None,at('.stage').screenshot()
         while a!=b: a,b = b,at('.stage').screenshot()
         return b
-    order = lambda f, reverse=False: [s['name'] for s in sorted(data['samples'], key=f, reverse=reverse)]
 
-    check(title()==shown()[0]==order(lambda s: run(s)[0])[0], 'it should open with the worst PSNR')
+    settled()
+    check(title()==shown()[0]==order(lambda s: score(s, 0))[0], 'it should open with the worst PSNR')
     check(data['made'] in at('.made').inner_text(), 'the encoder should be named')
-    at('.sort').select_option('ssim'); check(shown()==order(lambda s: run(s)[1]), 'sort by SSIM')
-    button('worst first').click(); check(shown()==order(lambda s: run(s)[1], True), 'sort by SSIM, best first')
+    check(tags()[0]=='target' and 'reconstruction' in tags()[1], f'the pictures should be named: {tags()}')
+    check(f"{len(data['samples'])} of {len(data['samples'])} samples" in at('.count').inner_text(), 'how many are shown')
+    at('.sort').select_option('ssim'); check(shown()==order(lambda s: score(s, 1)), 'sort by SSIM')
+    button('worst first').click(); check(shown()==order(lambda s: score(s, 1), True), 'sort by SSIM, best first')
     at('.sort').select_option('name'); check(shown()==order(lambda s: s['name'], True), 'sort by name, backwards')
 
     group = data['samples'][-1]['group']
@@ -92,20 +96,56 @@ def drive_gallery(page):
         box = at('.stage').bounding_box()
         p = lambda f: (box['x']+f*box['width'], box['y']+.4*box['height'])
         page.mouse.move(*p(a)); page.mouse.down(); page.mouse.move(*p(b), steps=4); page.mouse.up()
+    def away(): at('.what').hover() # the pointer off the picture
     at('.stage').scroll_into_view_if_needed()
     changes(stage, lambda: drag(.5, .9), 'dragging the wipe'); check(abs(float(at('.at input').input_value())-90) < 2, 'the wipe should be where it was dragged')
     at('.at input').focus(); changes(stage, lambda: page.keyboard.press('Home'), 'the wipe by keyboard')
     changes(stage, button('side by side').click, 'side by side')
     a,b = (at(f'.pane.{k}').bounding_box() for k in ('left','right')); check(a['x']+a['width'] <= b['x']+1 and a['width'] > 100, 'two pictures beside each other')
-    changes(stage, button('error map').click, 'error map')
+    changes(stage, button('error map').click, 'error map'); check_error_map(host, data)
+    changes(stage, button('hover').click, 'hover'); away(); check('reconstruction' in tags()[0], f'away from the picture: {tags()}')
+    changes(stage, at('.stage').hover, 'pointing at the picture'); check(tags()==['target'], f'over the picture: {tags()}'); away()
+    changes(stage, lambda: page.keyboard.press('Space'), 'hover, by the space bar')
     changes(stage, button('flicker').click, 'flicker'); changes(stage, lambda: None, 'flicker alternates', 3)
-    page.keyboard.press('3'); check(button('side by side').get_attribute('aria-pressed')=='true', 'keys choose the view')
+    page.keyboard.press('4'); check(button('side by side').get_attribute('aria-pressed')=='true', 'keys choose the view')
     changes(stage, lambda: page.keyboard.press('+'), 'zoom'); button('Zoom in').click()
     changes(stage, lambda: drag(.4, .2), 'panning'); changes(stage, lambda: page.keyboard.press('Shift+ArrowDown'), 'panning by keyboard')
     moves = at('.pane img').evaluate_all('o => o.map(e => getComputedStyle(e).transform)'); check(len(moves)==2 and moves[0].split(',')[0]==moves[1].split(',')[0]!='none', 'both zoom alike')
     page.keyboard.press('0'); button('wipe').click(); at('.at input').focus(); page.keyboard.press('End')
     check(at('.main').evaluate('e => [...e.children].every(o => o.scrollWidth <= o.clientWidth)'), 'something sticks out')
-    if data['other']: changes(stage, lambda: at('select.l').select_option('other run'), 'the other run on the left')
+    changes(stage, lambda: at('select.l').select_option('low_pass'), 'a baseline on the left'); check(tags()[0]=='low pass', f'the baseline should be named: {tags()}')
+    if 'other' in data['pictures']: changes(stage, lambda: at('select.l').select_option('other'), 'the other run on the left')
+    at('select.l').select_option('target')
+
+PIXELS = """async (e, map) => { // mean absolute error of what is shown, from the pictures, and from the colours of its map
+    const read = async src => { const i = new Image(); i.src = src; await i.decode()
+        const c = Object.assign(document.createElement('canvas'), { width: i.naturalWidth, height: i.naturalHeight })
+        c.getContext('2d').drawImage(i, 0, 0); return c.getContext('2d').getImageData(0, 0, c.width, c.height).data }
+    const data = await read(e.src), levels = new Map(map.map((c, i) => [parseInt(c, 16), i]))
+    let sum = 0
+    for (let i = 0; i < data.length; i += 4) sum += (levels.get(data[i] << 16 | data[i+1] << 8 | data[i+2]) + .5)/map.length
+    return sum/(data.length/4) }"""
+
+def check_error_map(host, data):
+    "The colours of the error map, read back as numbers, must average to the MAE that was measured in Python"
+    name = host.locator('.facts h3').inner_text()
+    mae = next(s for s in data['samples'] if s['name']==name)['scores']['run'][2]
+    read = host.locator('.pane.right img').evaluate(PIXELS, data['colours'])*data['top']
+    check(abs(read-mae) < .003+.05*mae, f'the error map of {name} averages to {read:.4f}, its MAE is {mae:.4f}')
+
+def drive_alone(page, url, shots):
+    "A gallery with a page of its own: keys without a click, and links to a sample in a view"
+    host = page.locator('.dinoinv-gallery')
+    title = lambda: host.locator('.facts h3').inner_text()
+    ready = lambda: host.locator('.stage[aria-busy=false]').wait_for(timeout=30_000)
+    page.goto(url); ready()
+    changes(title, lambda: page.keyboard.press('ArrowRight'), 'arrow key before any click')
+    address = lambda: page.evaluate('location.href')
+    page.keyboard.press('4'); until(lambda: 'view=side' in address(), 'the address should follow')
+    name,link = title(),address()
+    page.goto('about:blank'); page.goto(link); ready()
+    check(title()==name and host.get_by_role('button', name='side by side').get_attribute('aria-pressed')=='true', 'a link should lead back')
+    page.screenshot(path=shots/'page.png')
 
 def gallery(site, shots):
     site = Path(site)
@@ -117,15 +157,16 @@ def gallery(site, shots):
                 page = browser.new_page(viewport=dict(width=width, height=height), color_scheme=scheme)
                 errors = []; page.on('pageerror', lambda e: errors.append(str(e)))
                 page.goto(f'{url}/gallery.html')
-                scheme_of = lambda: page.locator('.dinoinv-gallery').first.evaluate('e => e.style.colorScheme')
+                host = page.locator('.dinoinv-gallery').first
+                scheme_of = lambda: host.evaluate('e => e.style.colorScheme')
                 try:
-                    drive_gallery(page)
+                    drive_gallery(page, host, json.loads(host.get_attribute('data-gallery')))
                     check(scheme_of()==scheme, f'{scheme_of()} gallery on a {scheme} page')
                     check(page.evaluate('document.documentElement.scrollWidth <= innerWidth'), 'the page is wider than the screen')
                     check(not errors, errors)
                     if size=='desktop': changes(scheme_of, page.locator('.quarto-color-scheme-toggle').first.click, 'the colours of the site were switched')
                 except (AssertionError, Error) as e: raise AssertionError(f'gallery, {size}, {scheme}: {e}') from e
-                finally: page.locator('.dinoinv-gallery').first.screenshot(path=shots/f'gallery-{size}-{scheme}.png')
+                finally: host.screenshot(path=shots/f'gallery-{size}-{scheme}.png')
                 page.close()
                 print(f'gallery, {size}, {scheme}: sort, filter, open, keys, wipe, views, zoom')
 
@@ -171,62 +212,71 @@ def jupyter(root):
         yield lambda nb: f'http://127.0.0.1:{port}/lab/workspaces/{Path(nb).stem}/tree/{nb}?token={token}'
     finally: srv.terminate(); srv.wait(20)
 
-def drive_widget(page):
-    out = page.locator('.jp-OutputArea-output').first # of the first cell
-    img = out.locator('img').first
-    img.wait_for(timeout=90_000)
-    src = lambda: img.evaluate('e => fetch(e.src).then(r => r.arrayBuffer()).then(b => crypto.subtle.digest("SHA-1", b)).then(d => [...new Uint8Array(d)].join())') # the picture, not its address
-    slider = lambda k: out.locator('.widget-slider', has_text=k).locator('.noUi-handle')
-    def choose(k, v): out.locator('.widget-dropdown', has_text=k).locator('select').select_option(v)
-    toggle = lambda k: out.locator('.widget-toggle-button', has_text=k).first
-    text = lambda: out.locator('.widget-html').last.inner_text()
+def many_results(folder, n):
+    "`n` samples that share their pictures"
+    with tempfile.TemporaryDirectory() as tmp:
+        fake_results(Path(tmp)/'one', 1)
+        first = next((Path(tmp)/'one').iterdir())
+        info = json.loads((first/'info.json').read_text())
+        for i in range(n):
+            (folder/f's{i:04}').mkdir(parents=True)
+            for k in ('target.png','pred.png'): shutil.copy(first/k, folder/f's{i:04}'/k)
+            info['scores']['psnr'] += .01
+            (folder/f's{i:04}/info.json').write_text(json.dumps(info | dict(name=f's{i:04}')))
 
-    slider('sample').focus()
-    changes(text, lambda: changes(src, lambda: page.keyboard.press('ArrowRight'), 'sample slider, by keyboard'), 'the numbers beside the picture')
-    check('2 of 6' in text(), f'second sample: {text()}')
-    changes(src, out.get_by_role('button', name='▶').first.click, 'next button'); until(lambda: '3 of 6' in text(), 'third sample')
-    changes(src, lambda: choose('sort', 'name'), 'sort'); until(lambda: '1 of 6' in text(), 'sorting should begin anew')
-    changes(src, toggle('best first').click, 'best first')
-    changes(src, toggle('wipe').click, 'wipe')
-    slider('wipe').focus(); changes(src, lambda: page.keyboard.press('PageUp'), 'the wipe, by keyboard')
-    changes(src, toggle('error map').click, 'error map')
-    changes(src, toggle('side by side').click, 'side by side')
-    slider('zoom').focus(); changes(src, lambda: page.keyboard.press('ArrowRight'), 'zoom'); slider('across').focus(); changes(src, lambda: page.keyboard.press('Home'), 'pan')
-    changes(src, lambda: choose('right', 'two'), 'the other run on the right')
-    changes(src, toggle('flicker').click, 'flicker'); changes(src, lambda: None, 'flicker alternates')
-    toggle('side by side').click(); until(lambda: src()==(time.sleep(1) or src()), 'flicker should stop')
-    n = out.locator('.widget-dropdown', has_text='texture').locator('option').all_inner_texts()
-    changes(src, lambda: choose('texture', n[1]), 'filter by texture'); until(lambda: n[1] in text() and '1 of 1' in text(), 'the texture chosen')
+def drive_many(page, host, shots):
+    "A thousand samples: each step must be quick"
+    host.locator('.stage[aria-busy=false]').wait_for(timeout=60_000)
+    check('1000 of 1000 samples' in host.locator('.count').inner_text(), 'how many are shown')
+    took = {}
+    for what,act in dict(sort=lambda: host.locator('.sort').select_option('name'), end=lambda: (host.locator('input.sample').focus(), page.keyboard.press('End')),
+                         find=lambda: host.locator('.find').fill('s05')).items():
+        start = time.monotonic(); act(); host.locator('.stage[aria-busy=false]').wait_for(); took[what] = time.monotonic()-start
+    check(max(took.values()) < 3, f'too slow: {took}')
+    check('100 of 1000' in host.locator('.count').inner_text(), 'find')
+    page.screenshot(path=shots/'lab-many.png')
+    return ', '.join(f'{k} {v:.2f} s' for k,v in took.items())
 
 def lab(shots):
     with tempfile.TemporaryDirectory() as tmp:
         root = Path(tmp)
         for k,b in dict(one=1, two=2).items(): fake_results(root/k, b)
-        nbformat.write(notebook("from dinoinv.gallery import browse, gallery\nbrowse('one', 'two')", "display(gallery('one', 'two'), gallery('one'))"), root/'live.ipynb')
-        from dinoinv.gallery import gallery as make
-        sent = notebook("gallery('one')") # as if by somebody else: not trusted here
-        sent.cells[0].outputs = [nbformat.v4.new_output('execute_result', {'text/html':make(root/'one')._repr_html_(), 'text/plain':'gallery'}, execution_count=1)]
+        many_results(root/'many', 1000)
+        nbformat.write(notebook("from dinoinv.gallery import browse, Gallery\nbrowse('one', 'two')", "browse('many')", "display(Gallery('one', 'two'), Gallery('one'))"), root/'live.ipynb')
+        from dinoinv.gallery import Gallery, Runs
+        sent = notebook("Gallery('one')") # as if by somebody else: not trusted here
+        sent.cells[0].outputs = [nbformat.v4.new_output('execute_result', {'text/html':Gallery(root/'one')._repr_html_(), 'text/plain':'gallery'}, execution_count=1)]
         nbformat.write(sent, root/'sent.ipynb')
+        Gallery(root/'one').save(root/'page.html')
         with jupyter(root) as url, chromium() as browser:
             page = browser.new_page(viewport=dict(width=1280, height=1100))
             try:
                 page.goto(url('live.ipynb'))
                 page.locator('.jp-Notebook .cm-content').first.click(timeout=60_000)
                 page.locator('.jp-Notebook-ExecutionIndicator[data-status=idle]').first.wait_for(timeout=60_000)
-                for _ in range(2): page.keyboard.press('Shift+Enter')
-                drive_widget(page)
-                page.screenshot(path=shots/'lab-browse.png'); print('JupyterLab: the widget does what its controls say')
-                page.locator('.dinoinv-gallery .stage').first.wait_for(timeout=30_000)
+                page.keyboard.press('Shift+Enter')
+                runs = Runs(root/'one', root/'two')
+                widget = page.locator('.jp-OutputArea-output .dinoinv-gallery').first
+                widget.locator('.stage').wait_for(timeout=60_000)
+                drive_gallery(page, widget, runs.data(runs.samples))
+                widget.screenshot(path=shots/'lab-browse.png'); print('JupyterLab: the widget does what its controls say')
+                page.locator('.jp-Notebook .cm-content').nth(1).click(); page.keyboard.press('Shift+Enter')
+                many = page.locator('.jp-OutputArea-output .dinoinv-gallery').nth(1)
+                many.locator('.stage').wait_for(timeout=60_000); many.scroll_into_view_if_needed()
+                print('JupyterLab: a thousand samples:', drive_many(page, many, shots))
+                page.locator('.jp-Notebook .cm-content').nth(2).click(); page.keyboard.press('Shift+Enter')
+                page.locator('.dinoinv-gallery[data-gallery] .stage').first.wait_for(timeout=60_000)
                 page.keyboard.press('Control+s'); until(lambda: 'dinoinv-gallery' in (root/'live.ipynb').read_text(), 'the notebook was not saved')
-                page.goto(url('live.ipynb')); host = page.locator('.dinoinv-gallery').first; host.locator('.stage').wait_for(timeout=60_000)
+                page.goto(url('live.ipynb')); host = page.locator('.dinoinv-gallery[data-gallery]').first; host.locator('.stage').wait_for(timeout=60_000)
                 title = lambda: host.locator('.facts h3').inner_text()
                 host.locator('.thumb').nth(1).click(); changes(title, lambda: page.keyboard.press('ArrowRight'), 'arrow key in a saved gallery')
                 check(page.locator('.jp-Notebook .jp-mod-active .dinoinv-gallery').count(), 'the arrow key should stay in the gallery')
-                check(page.locator('.dinoinv-gallery').nth(1).locator('.facts h3').inner_text()!=title(), 'two galleries on a page should not move together')
+                check(page.locator('.dinoinv-gallery[data-gallery]').nth(1).locator('.facts h3').inner_text()!=title(), 'two galleries on a page should not move together')
                 page.screenshot(path=shots/'lab-gallery.png'); print('JupyterLab: a saved gallery works')
                 page.goto(url('sent.ipynb')); fig = page.locator('.jp-OutputArea-output figure img').first; fig.wait_for(timeout=60_000)
                 check(fig.evaluate('e => e.decode().then(() => e.naturalWidth)')>50, 'no picture without trust')
                 page.screenshot(path=shots/'lab-untrusted.png'); print('JupyterLab: an untrusted gallery shows its pictures')
+                drive_alone(page, (root/'page.html').as_uri(), shots); print('a page of its own: keys without a click, links')
             except (AssertionError, Error) as e:
                 page.screenshot(path=shots/'lab-failed.png')
                 raise AssertionError(f'JupyterLab: {e}') from e

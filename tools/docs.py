@@ -3,7 +3,8 @@
     python tools/docs.py readme [--check]    write README.md and its figures from nbs/index.ipynb, or fail if they are stale
     python tools/docs.py site [OUT]          build the site, with its search index and llms.txt (OUT: _docs)
     python tools/docs.py check [OUT]         list broken links and anchors, and images without alt text
-    python tools/docs.py run [NOTEBOOK ...]  execute notebooks in place and save their outputs (all of them by default)
+    python tools/docs.py run [NOTEBOOK ...]  execute notebooks in place and save their outputs (all of them by default);
+                                             --slow: with the cells that need DINOv2's own weights, so a network
 """
 import argparse, json, re, sys, tempfile, warnings
 from html.parser import HTMLParser
@@ -38,7 +39,7 @@ def still(o):
     if 'text' in o: o.text = _bar.sub('', o.text)
     if WIDGET in data:
         if _bar.match(data.get('text/plain', '')): data.clear()
-        elif not any(k in data for k in ('text/html', 'image/png')): data['text/html'] = NOTE
+        elif not any(k in data for k in ('text/html', 'image/png', 'image/jpeg')): data['text/html'] = NOTE
         data.pop(WIDGET, None)
     return o if data or o.get('text') or o.output_type=='error' else None
 
@@ -183,10 +184,11 @@ def do_check(out):
 
 # ---- execution ----
 
-def do_run(paths):
+def do_run(paths, slow):
     "Run notebooks in a fresh kernel each, leaving out the cells that `nbdev_test` leaves out"
     from nbclient import NotebookClient
-    skip = re.compile(rf"^#\|\s*(eval:\s*false|({'|'.join(cfg.tst_flags.split())})\b)", re.M|re.I)
+    flags = [f for f in cfg.tst_flags.split() if not (slow and f == 'slow')]
+    skip = re.compile(rf"^#\|\s*(eval:\s*false|({'|'.join(flags)})\b)", re.M|re.I)
     for p in map(Path, paths or sorted(nbglob(as_path=True))):
         print('running', p.name, flush=True)
         nb = nbformat.read(p, 4)
@@ -201,7 +203,9 @@ def main():
     sub = ap.add_subparsers(dest='cmd', required=True)
     sub.add_parser('readme').add_argument('--check', action='store_true')
     for o in 'site','check': sub.add_parser(o).add_argument('out', nargs='?', default=cfg.doc_path)
-    sub.add_parser('run').add_argument('paths', nargs='*')
+    run = sub.add_parser('run')
+    run.add_argument('paths', nargs='*')
+    run.add_argument('--slow', action='store_true')
     a = vars(ap.parse_args())
     bad = globals()[f"do_{a.pop('cmd')}"](*a.values()) or []
     for o in bad: print(o, file=sys.stderr)
