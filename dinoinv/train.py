@@ -414,7 +414,7 @@ def _write_baselines(folder, probes, scores, key):
     for k in ('baselines.json','probes'): remove(folder/k)
     with full_disk_said(folder):
         for k,p in probes.items(): p.save_pretrained(folder/'probes'/k)
-    save_json(folder/'probes/of.json', dict(key=key))
+    save_json(folder/'probes/of.json', dict(key=key, probes=list(probes)))
     save_json(folder/'baselines.json', scores) # last, so that its being there says that all are
 
 def _scored_on(train, val):
@@ -431,14 +431,16 @@ def load_baselines(
     path = Path(folder)/'baselines.json'
     scores,any_number = load_json(path, dict), number(-math.inf)[1]
     right = lambda v: isinstance(v, dict) and all(any_number(v.get(k)) for k in SCORES)
-    bad = [k for k in ('mean_colour','low_pass','linear_probe') if not right(scores.get(k))]
+    bad = [k for k in {'mean_colour','low_pass','linear_probe',*scores} if not right(scores.get(k))]
     if bad: raise DinoinvError(f'{path} is damaged (no scores of {bad[0]}): {REMAKE}')
     return load_probes(Path(folder)/'probes', device, REMAKE), scores
 
 def _are_of(folder, train, val):
     "Whether the baselines in `folder` are all there, and of these pairs and crops"
-    there = [(folder/k).exists() for k in ('baselines.json','probes/linear_probe','probes/of.json')]
-    return all(there) and load_json(folder/'probes/of.json', dict).get('key') == _scored_on(train, val)
+    if not all((folder/k).exists() for k in ('baselines.json','probes/of.json')): return False
+    of = load_json(folder/'probes/of.json', dict)
+    here = [k for k in ('linear_probe','neighbour_probe') if (folder/'probes'/k).is_dir()]
+    return (of.get('key'), of.get('probes')) == (_scored_on(train, val), here)
 
 # %% ../nbs/03_train.ipynb #45c83d6f
 CONTENT = ['best', 'probes', 'state.pt', 'loss_plot.png',
@@ -769,8 +771,7 @@ def dinoinv_train(
     cfg = settings_of(run) if resume and preset is None else PRESETS[name]
     log = train_decoder(pairs, run, replace(cfg, **kwargs), resume)
     if int(os.environ.get('RANK', 0)): return
-    table = summary_table(log, load_json(Path(run)/'baselines.json'), load_json(Path(run)/'config.json'))
-    print(f'{table}\n\nNext: dinoinv_infer {run}/best {pairs} OUT')
+    print(_summary(run, log), f'Next: dinoinv_infer {run}/best {pairs} OUT', sep='\n\n')
 
 # %% ../nbs/03_train.ipynb #3a524666
 def summary_table(
@@ -786,6 +787,8 @@ def summary_table(
     size,encoder = config['parameters']/1e6,config['encoder']['name']
     about = f"n={best['val']['n']} · {size:.2f} M parameters · encoder: {encoder}"
     return '\n'.join(lines + [about, f"decoder: {epoch_line(best['epoch'])}"])
+
+def _summary(run, log): return summary_table(log, *(load_json(Path(run)/f'{k}.json') for k in ('baselines','config')))
 
 # %% ../nbs/03_train.ipynb #bec85e82
 if __name__ == '__main__' and '__file__' in globals(): # for `-m dinoinv.train`; a notebook has no file
