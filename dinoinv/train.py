@@ -6,7 +6,7 @@
 __all__ = ['RULES', 'METHOD', 'PRESETS', 'SCORES', 'WIDEST', 'ENOUGH', 'AGAIN', 'CONTENT', 'NEW_RUN', 'image_metrics',
            'TrainConfig', 'load_batches', 'predict', 'validate', 'average', 'fit_probes', 'baseline_preds',
            'score_baselines', 'plot_losses', 'lr_factor', 'make_optimizer', 'train_epoch', 'accelerator_for',
-           'main_first', 'new_decoder', 'load_whole', 'load_probes', 'save_baselines', 'load_baselines', 'pairs_key',
+           'main_first', 'new_decoder', 'load_whole', 'load_probes', 'pairs_key', 'save_baselines', 'load_baselines',
            'check_folder', 'load_run', 'check_run', 'Run', 'check_pairs', 'settings_of', 'train_decoder', 'epoch_line',
            'best_epoch', 'dinoinv_train', 'summary_table', 'psnr']
 
@@ -381,37 +381,6 @@ def load_probes(
     paths = [Path(folder)/k for k in ('linear_probe','neighbour_probe')]
     return {p.name: load_whole(LinearProbe, p, remedy).to(device) for p in paths if p.is_dir()}
 
-# %% ../nbs/03_train.ipynb #a753f001
-def save_baselines(
-    folder:str|Path,    # where to: `baselines.json` and `probes/`
-    train:PairsDataset, # to fit the probe on
-    val:PairsDataset,   # to score it on
-    device:str='cpu',   # where to compute
-)->None:
-    "Fit the probe and score the baselines; raises `DinoinvError` naming a pair that can't be read"
-    probes = fit_probes(train, device)
-    _write_baselines(Path(folder), probes, score_baselines(probes, val, device))
-
-def _write_baselines(folder, probes, scores):
-    folder.mkdir(parents=True, exist_ok=True)
-    with full_disk_said(folder):
-        remove(folder/'probes')
-        for k,p in probes.items(): p.save_pretrained(folder/'probes'/k)
-    save_json(folder/'baselines.json', scores)
-
-# %% ../nbs/03_train.ipynb #36ced1ad
-def load_baselines(
-    folder:str|Path,   # written by `save_baselines`
-    device:str='cpu',  # where the probes will be used
-)->tuple[dict[str,LinearProbe],dict]: # probes by name; baseline → average scores
-    "The baselines of a run; raises `DinoinvError` if they are damaged"
-    path = Path(folder)/'baselines.json'
-    scores,any_number = load_json(path, dict), number(-math.inf)[1]
-    right = lambda v: isinstance(v, dict) and all(any_number(v.get(k)) for k in SCORES)
-    bad = [k for k in ('mean_colour','low_pass','linear_probe') if not right(scores.get(k))]
-    if bad: raise DinoinvError(f'{path} is damaged (no scores of {bad[0]}): {REMAKE}')
-    return load_probes(Path(folder)/'probes', device, REMAKE), scores
-
 # %% ../nbs/03_train.ipynb #5188e24a
 def _fingerprint(folder):
     "Of the photo and the encoder that a pair was made from; None in pairs from elsewhere"
@@ -426,6 +395,52 @@ def pairs_key(
     each = [(s, k, splits[s][k]) for s in ('train','val') for k in sorted(splits[s])]
     each = [(*about, _fingerprint(Path(pairs, *about[:2]))) for about in each]
     return hashlib.sha256(repr(each).encode()).hexdigest()[:12]
+
+# %% ../nbs/03_train.ipynb #fe68d087
+def save_baselines(
+    folder:str|Path,    # where to: `baselines.json` and `probes/`
+    train:PairsDataset, # to fit the probe on
+    val:PairsDataset,   # to score it on
+    device:str='cpu',   # where to compute
+)->None:
+    "Fit the probe and score the baselines; raises `DinoinvError` naming a pair that can't be read"
+    probes = fit_probes(train, device)
+    scores = score_baselines(probes, val, device)
+    _write_baselines(Path(folder), probes, scores, _scored_on(train, val))
+
+# %% ../nbs/03_train.ipynb #28497413
+def _write_baselines(folder, probes, scores, key):
+    folder.mkdir(parents=True, exist_ok=True)
+    for k in ('baselines.json','probes'): remove(folder/k)
+    with full_disk_said(folder):
+        for k,p in probes.items(): p.save_pretrained(folder/'probes'/k)
+    save_json(folder/'probes/of.json', dict(key=key, probes=list(probes)))
+    save_json(folder/'baselines.json', scores) # last, so that its being there says that all are
+
+def _scored_on(train, val):
+    "A key of what baselines are fitted to and scored on"
+    about = pairs_key(train.folder.parent), val.crops
+    return hashlib.sha256(repr(about).encode()).hexdigest()[:12]
+
+# %% ../nbs/03_train.ipynb #72c7a515
+def load_baselines(
+    folder:str|Path,   # written by `save_baselines`
+    device:str='cpu',  # where the probes will be used
+)->tuple[dict[str,LinearProbe],dict]: # probes by name; baseline → average scores
+    "The baselines of a run; raises `DinoinvError` if they are damaged"
+    path = Path(folder)/'baselines.json'
+    scores,any_number = load_json(path, dict), number(-math.inf)[1]
+    right = lambda v: isinstance(v, dict) and all(any_number(v.get(k)) for k in SCORES)
+    bad = [k for k in {'mean_colour','low_pass','linear_probe',*scores} if not right(scores.get(k))]
+    if bad: raise DinoinvError(f'{path} is damaged (no scores of {bad[0]}): {REMAKE}')
+    return load_probes(Path(folder)/'probes', device, REMAKE), scores
+
+def _are_of(folder, train, val):
+    "Whether the baselines in `folder` are all there, and of these pairs and crops"
+    if not all((folder/k).exists() for k in ('baselines.json','probes/of.json')): return False
+    of = load_json(folder/'probes/of.json', dict)
+    here = [k for k in ('linear_probe','neighbour_probe') if (folder/'probes'/k).is_dir()]
+    return (of.get('key'), of.get('probes')) == (_scored_on(train, val), here)
 
 # %% ../nbs/03_train.ipynb #45c83d6f
 CONTENT = ['best', 'probes', 'state.pt', 'loss_plot.png',
@@ -517,16 +532,15 @@ def _open(self:Run, resume, baselines):
     if have: check_pairs(out, load_run(out, 'pairs')['pairs'], self.pairs)
     if not (out/'best').exists() and (out/'.best.old').exists(): (out/'.best.old').rename(out/'best')
     remove(out/'.best.old')
-    if not have:
-        for k in ('probes','baselines.json'): remove(out/k) # whose they are, nobody knows
-        save_json(out/'config.json', self.about | dict(pairs=self.pairs))
-    there = (out/'baselines.json').exists() and (out/'probes/linear_probe').is_dir()
-    if not there: self._make_baselines(baselines)
+    if not have: save_json(out/'config.json', self.about | dict(pairs=self.pairs))
+    if not _are_of(out, self.train, self.val): self._make_baselines(baselines)
 
 @patch
 def _make_baselines(self:Run, ready):
     if not ready: return save_baselines(self.out, self.train, self.val, self.acc.device)
-    _write_baselines(self.out, *load_baselines(ready))
+    if not _are_of(Path(ready), self.train, self.val):
+        raise DinoinvError(f'{ready} has no baselines of these pairs and crops: see save_baselines')
+    _write_baselines(self.out, *load_baselines(ready), _scored_on(self.train, self.val))
 
 # %% ../nbs/03_train.ipynb #e0bb5154
 @patch
@@ -752,12 +766,12 @@ def dinoinv_train(
 
     On several GPUs or machines: accelerate launch -m dinoinv.train PAIRS RUN
     """
-    check_settings(dict(preset=preset or 'default'), dict(preset=one_of(*PRESETS)))
-    cfg = settings_of(run) if resume and not preset else PRESETS[preset or 'default']
+    name = 'default' if preset is None else preset
+    check_settings(dict(preset=name), dict(preset=one_of(*PRESETS)))
+    cfg = settings_of(run) if resume and preset is None else PRESETS[name]
     log = train_decoder(pairs, run, replace(cfg, **kwargs), resume)
     if int(os.environ.get('RANK', 0)): return
-    table = summary_table(log, load_json(Path(run)/'baselines.json'), load_json(Path(run)/'config.json'))
-    print(f'{table}\n\nNext: dinoinv_infer {run}/best {pairs} OUT')
+    print(_summary(run, log), f'Next: dinoinv_infer {run}/best {pairs} OUT', sep='\n\n')
 
 # %% ../nbs/03_train.ipynb #3a524666
 def summary_table(
@@ -773,6 +787,8 @@ def summary_table(
     size,encoder = config['parameters']/1e6,config['encoder']['name']
     about = f"n={best['val']['n']} · {size:.2f} M parameters · encoder: {encoder}"
     return '\n'.join(lines + [about, f"decoder: {epoch_line(best['epoch'])}"])
+
+def _summary(run, log): return summary_table(log, *(load_json(Path(run)/f'{k}.json') for k in ('baselines','config')))
 
 # %% ../nbs/03_train.ipynb #bec85e82
 if __name__ == '__main__' and '__file__' in globals(): # for `-m dinoinv.train`; a notebook has no file

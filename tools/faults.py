@@ -96,10 +96,11 @@ def count_changes(die_at):
 class Tally:
     "What a section found"
     def __init__(self, name, root, seed):
-        self.name,self.root,self.n,self.found,self.notes = name,root,0,Counter(),[]
+        self.name,self.root,self.n,self.found = name,root,0,Counter()
         self.rng = np.random.default_rng((seed, *name.encode()))
     def trial(self): self.n += 1; return self.root/f'{self.name}{self.n}'
-    def bad(self, kind, what): self.found[kind] += 1; self.notes.append(f'{self.name} {self.n}, {kind}: {what}')
+    def bad(self, kind, what): self.found[kind] += 1; self.note(f'{self.n}, {kind}: {what}')
+    def note(self, what): print(f'{self.name} {what}', flush=True)
     def check(self, outcome, expected, what):
         "Note what is bad about an outcome of `attempt`; whether it is one of `expected`"
         how,said,_ = outcome
@@ -558,8 +559,8 @@ def train_kills(t, n):
         if t.check(patient(train(out)), ['done'], 'taken up'): judge_run(t, out, want, 'taken up')
         shutil.rmtree(out)
 
-RUN_FILES = ('config.json','state.pt','baselines.json','probes/linear_probe/config.json','probes/linear_probe/model.safetensors',
-             'best/config.json','best/model.safetensors','best/val_errors.json','loss_log.json','val_errors.json')
+RUN_FILES = ('config.json','state.pt','baselines.json','probes/of.json','probes/linear_probe/config.json',
+             'probes/linear_probe/model.safetensors','probes/neighbour_probe/model.safetensors','best/config.json','best/model.safetensors','best/val_errors.json','loss_log.json','val_errors.json')
 
 def hurt_run(t, path, how):
     "Damage a file of a run; whether that makes sense"
@@ -585,7 +586,7 @@ def train_damage(t, n):
         if t.check(outcome, ['done','refused'], what) and outcome[0] == 'refused':
             if str(out) not in said or 'weights_only' in said: t.bad('wrong', f'{what}: not named in {said}')
             if 'delete' in said:
-                remove(out/name if name.startswith(('state','base')) else out/'probes/linear_probe')
+                remove(said.split(' is ')[0].split(' cannot ')[0])
                 outcome = attempt(train(out, resume=True))
                 t.check(outcome, ['done'], f'{what}, as advised')
         if outcome[0] == 'done' and how != 'flip': judge_run(t, out, want, what)
@@ -618,7 +619,7 @@ def train_options(t, n):
         if t.check(outcome, ['refused'], f'{k}={v!r}') and f'{k}={v!r}' not in said: t.bad('wrong', f'{k}={v!r}: {said}')
         if out.exists(): t.bad('wrong', f'{k}={v!r}: a folder was made')
     for preset in ('', 'nope', 3):
-        t.trial(); t.check(attempt(lambda: dinoinv_train(str(ROOT/'ref'), str(ROOT/'none'), preset) or None), ['refused']*bool(preset) + ['done']*(not preset), f'preset={preset!r}')
+        t.trial(); t.check(attempt(lambda: dinoinv_train(str(ROOT/'ref'), str(ROOT/'none'), preset)), ['refused'], f'preset={preset!r}')
 
 def small_disk(t, at, size):
     "A file system of `size` kB at `at`; a function to enlarge it; None if there can't be one"
@@ -626,7 +627,7 @@ def small_disk(t, at, size):
     at.mkdir()
     why = mount(f'size={size}k')
     if not why: return lambda: mount('size=64m', 'remount')
-    t.n -= 1; t.notes.append(f'{t.name}: skipped, no small file system could be mounted ({why})')
+    t.n -= 1; t.note(f'skipped, no small file system could be mounted ({why})')
 
 def train_disk(t, n):
     "A file system that is too small for a run: said plainly, and taken up when there is room"
@@ -931,8 +932,8 @@ def begin(name, trials, seed):
     try: SECTIONS[name](t, trials)
     except BaseException: t.bad('tracebacks', traceback.format_exc())
     row = [name, t.n, *(t.found[k] for k in KINDS), time.time()-start]
-    save_json(ROOT/f'{name}.json', [row, t.notes])
-    print(line(*row), *t.notes, sep='\n', flush=True)
+    save_json(ROOT/f'{name}.json', row)
+    print(line(*row), flush=True)
     os._exit(0)
 
 def run_all(names, jobs, *about):
@@ -941,7 +942,7 @@ def run_all(names, jobs, *about):
     while left or running:
         while left and len(running) < jobs: running.add(begin(left.pop(0), *about))
         running.discard(os.wait()[0])
-    died = lambda k: [[k, 0, 0, 0, 1, 0, 0.], [f'{k}: its process died']]
+    died = lambda k: [k, 0, 0, 0, 1, 0, 0.] # without a result: stuck
     return [load_json(p) if (p := ROOT/f'{k}.json').exists() else died(k) for k in names]
 
 HEAD = f"{'':<15}{'trials':>8}" + ''.join(f'{k:>12}' for k in KINDS) + f"{'seconds':>10}"
@@ -969,11 +970,10 @@ def main():
         for make in (lambda: reference('ref'), lambda: reference('old', patch=70, fractions=(.4,.3,.3)),
                      lambda: reference('all', fractions=(1,0,0)), finished, trained): make() # which sections share
         print(HEAD, flush=True)
-        found = run_all(o.only, o.jobs, o.trials, o.seed)
+        rows = run_all(o.only, o.jobs, o.trials, o.seed)
     finally: shutil.rmtree(ROOT, ignore_errors=True)
-    rows = [r for r,_ in found]
     rows.append(['all', *(sum(c) for c in list(zip(*rows))[1:-1]), time.time()-start])
-    print(line(*rows[-1]), *(n for _,notes in found for n in notes), sep='\n')
+    print(line(*rows[-1]))
     if o.out: save_json(o.out, report(rows, o))
     sys.exit(any(rows[-1][2:6]))
 
