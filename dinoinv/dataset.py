@@ -10,8 +10,7 @@ __all__ = ['SUFFIXES', 'MIN_SIDE', 'SPLITS', 'SHARES', 'FILES', 'ANEW', 'FORCE',
 
 # %% ../nbs/01_dataset.ipynb #ff655253
 import hashlib, json, os, re
-from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Iterable, Iterator
+from collections import OrderedDict, defaultdict, deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from copy import copy
@@ -22,11 +21,13 @@ from functools import partial
 from pathlib import Path
 import numpy as np, torch
 from PIL import Image
-from fastcore.basics import noop, patch
+from fastcore.basics import patch
 from torch.utils.data import Dataset
-from .core import DinoinvError, DiskFull, check_settings, command, full_disk_said, is_litter, is_name, load_json
-from .core import LOCK, notice, number, one_of, one_writer, progress, remove, remove_litter, save_json, versions
-from .core import whole
+
+# %% ../nbs/01_dataset.ipynb #2a0d5033
+from .core import DinoinvError, check_settings, command, full_disk_said, is_litter, is_name, load_json
+from .core import LOCK, notice, number, one_of, one_writer, progress, remove, remove_litter, save_json
+from .core import versions, whole
 from .features import DEFAULT, MAX_MPX, Encoder, check_layers, encoder_line
 from .features import image_file, load_encoder, open_photo
 from .shards import Member, Processes, deal, digest, find_pair, pairs_in_shards, read_index
@@ -46,20 +47,20 @@ def _size(path, max_mpx):
     if (path.parent/'hr_features.pt').exists(): raise OSError('part of a pair, not a photo')
     with image_file(path, max_mpx) as im:
         w,h = im.size
-        late = im.format == 'PNG' and 'exif' not in im.info # a note behind the pixels would cost decoding them
+        late = im.format == 'PNG' and 'exif' not in im.info # a note behind the pixels would cost decoding
         if not late and im.getexif().get(0x0112, 1) >= 5: w,h = h,w
     if min(h,w) < MIN_SIDE: raise OSError(f'too small: {w}×{h} px, at least {MIN_SIDE} needed on each side')
     return h,w
 
 def _reason(e):
     "What an error says of a file that is named beside it"
-    if isinstance(e, Image.UnidentifiedImageError): return 'damaged, or not an image' # its own words are a path
+    if isinstance(e, Image.UnidentifiedImageError): return 'damaged, or not an image' # not a path
     if isinstance(e, UnicodeEncodeError): return 'its name is not UTF-8: rename it'
     return getattr(e, 'strerror', None) or str(e) or type(e).__name__
 
 # %% ../nbs/01_dataset.ipynb #f55892b0
 def _plain(s):
-    "`s` as a part of a pair's name: no path, no double underscore (which separates the parts), at most 100 bytes"
+    "`s` as a part of a pair's name: no path, no double underscore (it separates parts), at most 100 bytes"
     s = re.sub('__+', '_', re.sub(r'[\\/:\x00-\x1f]', '-', s)).strip('_.') or 'unnamed'
     b = s.encode()
     return s if len(b) <= 100 else b[:90].decode(errors='ignore') + '-' + hashlib.sha256(b).hexdigest()[:8]
@@ -94,7 +95,7 @@ def _shown(rel):
 # %% ../nbs/01_dataset.ipynb #0154ee57
 def find_textures(
     folder:str|Path,        # where the photos are, in subfolders or not; or one image file
-    group_by:str='folder',  # what counts as one texture: 'folder' (a photo directly in `folder` is its own) or 'file'
+    group_by:str='folder',  # what is one texture: 'folder' (a photo right in `folder` is its own) or 'file'
     max_mpx:float=MAX_MPX,  # the largest photo to read, million pixels
 )->tuple[list[Photo],dict[str,str]]: # the photos, and why each other file was skipped
     "The photos under `folder` with their texture groups; raises `DinoinvError` if there are none"
@@ -109,7 +110,8 @@ def find_textures(
             photos.append(Photo(rel.as_posix(), group, name, *_size(p, max_mpx)))
         except Exception as e: skipped[_shown(rel)] = _reason(e) # decoders raise anything at all
     if photos: return photos,skipped
-    raise DinoinvError(f'no usable photo in {folder}' + ''.join(f'\n  {k}: {v}' for k,v in [*skipped.items()][:10]))
+    listed = ''.join(f'\n  {k}: {v}' for k,v in islice(skipped.items(), 10))
+    raise DinoinvError(f'no usable photo in {folder}{listed}')
 
 # %% ../nbs/01_dataset.ipynb #e8a2490d
 SPLITS = 'train','val','test'
@@ -118,7 +120,7 @@ def _are_shares(v):
     if not isinstance(v, (list,tuple)) or len(v) != 3 or not all(map(number(0,1)[1], v)): return False
     return abs(sum(v)-1) < 1e-6 and v[0] > 0
 
-SHARES = 'three numbers that sum to 1, for train (above 0), val and test', _are_shares # the rule for fractions
+SHARES = 'three numbers that sum to 1, for train (above 0), val and test', _are_shares # rule for fractions
 
 # %% ../nbs/01_dataset.ipynb #14358ba2
 def split_groups(
@@ -160,7 +162,7 @@ def patch_boxes(
 # %% ../nbs/01_dataset.ipynb #757c0280
 FILES = 'hr_features.pt','target_rgb.png' # of each pair, besides its `info.json`
 
-def _is_finite(f): return bool(f.sum(dtype=torch.float32).isfinite()) # finite 16-bit numbers can't add up to infinity
+def _is_finite(f): return bool(f.sum(dtype=torch.float32).isfinite()) # 16-bit ones can't add up to infinity
 
 def pair_bytes(
     features:torch.Tensor, # (C,h,w)
@@ -171,7 +173,7 @@ def pair_bytes(
     features,pt,png = features.half(),BytesIO(),BytesIO()
     if not _is_finite(features): raise DinoinvError('its features are NaN or too large for 16 bits')
     torch.save(features.clone(), pt) # a view would drag its whole batch along
-    Image.fromarray(target).save(png, 'png', compress_level=1) # a third of the time of level 6, about the same size
+    Image.fromarray(target).save(png, 'png', compress_level=1) # a third of level 6's time
     files = dict(zip(FILES, (pt.getvalue(), png.getvalue())))
     info = info | dict(files={k: dict(bytes=len(b), sha256=digest(b)) for k,b in files.items()})
     return files | {'info.json': (json.dumps(info, indent=1) + '\n').encode()}
@@ -190,13 +192,14 @@ def _write_folder(folder, files):
             os.replace(tmp, folder)
         finally: remove(tmp)
 
+# %% ../nbs/01_dataset.ipynb #b5d4ddfd
 def save_pair(
     folder:str|Path,       # where to; its parent is made if need be
     features:torch.Tensor, # (C,h,w)
     target:np.ndarray,     # (H,W,3) bytes
     info:dict,             # what made it
 )->None:
-    "Write `hr_features.pt` (fp16), `target_rgb.png` and `info.json`, all or nothing; raises `DinoinvError` on NaN"
+    "Write a pair to a folder of its own, all or nothing; raises `DinoinvError` on NaN"
     _write_folder(Path(folder), pair_bytes(features, target, info))
 
 # %% ../nbs/01_dataset.ipynb #b0752db7
@@ -215,9 +218,12 @@ def _n_bytes(file):
 def _info(files):
     "What `info.json` says; raises `OSError` or `ValueError` if it can't be read"
     if not files['info.json'].is_file(): raise OSError('missing, or no file') # a pipe would be waited for
-    return json.loads(files['info.json'].read_bytes())
+    try: return json.loads(files['info.json'].read_bytes())
+    except RecursionError as e: raise ValueError(str(e)) from None
 
 # %% ../nbs/01_dataset.ipynb #753d5c60
+ANEW = 'To have damaged pairs made anew, run the same dinoinv_prepare again with --verify'
+
 def _grid_fault(f):
     "Why `f`, which was loaded, is no grid of features; None if it is one"
     plain = isinstance(f, torch.Tensor) and f.layout == torch.strided and f.device.type == 'cpu'
@@ -226,12 +232,12 @@ def _grid_fault(f):
     if f.dtype != torch.half: return f'numbers of {f.dtype} where torch.float16 belongs'
 
 def _read_features(file):
-    "The grid in a `hr_features.pt`, memory-mapped if it is a file of its own; raises `ValueError` on what is none"
+    "The grid in a `hr_features.pt`, memory-mapped from a folder; raises `ValueError` on what is none"
     on_disk = isinstance(file, Path)
     source = file if on_disk else BytesIO(file.read_bytes())
     try: f = torch.load(source, map_location='cpu', weights_only=True, mmap=on_disk)
     except PermissionError: raise
-    except Exception: raise ValueError('no tensor that torch.save wrote') from None # PyTorch would advise what is unsafe
+    except Exception: raise ValueError('no tensor that torch.save wrote') from None # its advice is unsafe
     if fault := _grid_fault(f): raise ValueError(fault)
     if 2*f.numel() > _n_bytes(file): raise ValueError('more numbers than the file can hold') # it repeats some
     if not _is_finite(f): raise ValueError('it holds NaN or infinite numbers')
@@ -243,7 +249,8 @@ def _read_target(file, h, w, unit):
     source = file if isinstance(file, Path) else BytesIO(file.read_bytes())
     with Image.open(source, formats=['PNG']) as im:
         unit = unit or im.width//w
-        if im.size != (w*unit,h*unit): raise ValueError(f'{im.width}×{im.height} px over {w}×{h} tokens of {unit} px')
+        fault = f'{im.width}×{im.height} px over {w}×{h} tokens of {unit} px'
+        if im.size != (w*unit,h*unit): raise ValueError(fault)
         return np.asarray(im.convert('RGB'))
 
 def _noted_unit(files):
@@ -256,7 +263,7 @@ def _noted_unit(files):
 def load_pair(
     folder:str|Path,    # of a pair, or where it would lie if it were not in a shard
     unit:int|None=None, # px per token; None: as `info.json` says, else as the width of the picture suggests
-    size:tuple[int,int]|None=None, # height and width that `meta.json` has, px; None: whatever fits the features
+    size:tuple[int,int]|None=None, # height and width that `meta.json` has, px; None: as the features have it
 )->tuple[torch.Tensor,np.ndarray]: # (C,h,w) fp16, memory-mapped if from a folder; (H,W,3) bytes
     "Read and check a pair; raises `DinoinvError` naming the file, the fault and the remedy"
     file = folder = Path(folder)
@@ -272,8 +279,6 @@ def load_pair(
         file = files[FILES[1]]
         return f, _read_target(file, h, w, unit)
     except Exception as e: raise DinoinvError(f'{file}: {_reason(e)}. {ANEW}') from e
-
-ANEW = 'To have damaged pairs made anew, run the same dinoinv_prepare again with --verify'
 
 # %% ../nbs/01_dataset.ipynb #16775a54
 def _fingerprint(photo_bytes, made_by): return digest(photo_bytes + repr(sorted(made_by.items())).encode())
@@ -291,6 +296,7 @@ def _fault(files, fingerprint, verify):
         return _damage(files, info, verify) if info['fingerprint'] == fingerprint else ''
     except (OSError, ValueError, LookupError, TypeError): return 'info.json is damaged'
 
+# %% ../nbs/01_dataset.ipynb #fafe0886
 def pair_fault(
     folder:Path,        # of a pair, or where one ought to be
     fingerprint:str,    # that its `info.json` ought to have
@@ -298,7 +304,8 @@ def pair_fault(
 )->str|None: # None: it is right; '': there is none, or one of another photo; else what is damaged
     "Whether a pair has to be made anew, and why"
     files = pair_files(folder)
-    return _fault(files, fingerprint, verify) if folder.is_dir() or isinstance(files[FILES[0]], Member) else ''
+    there = folder.is_dir() or any(isinstance(o, Member) for o in files.values())
+    return _fault(files, fingerprint, verify) if there else ''
 
 # %% ../nbs/01_dataset.ipynb #00c665ae
 @dataclass
@@ -315,16 +322,19 @@ class _Plan:
     max_mpx:float
     parts:list[tuple]=field(default_factory=list) # (split, number of the shard, photos)
 
-    def boxes(self, p):
-        "The names of the pairs of photo `p`, and where their patches lie"
-        boxes = patch_boxes(p.height, p.width, self.made_by['patch'], self.made_by['unit'])
-        return {f'{p.group}__{p.name}__{r}_{c}':b for (r,c),b in boxes.items()}
+# %% ../nbs/01_dataset.ipynb #5073f3d7
+@patch
+def boxes(self:_Plan, p):
+    "The names of the pairs of photo `p`, and where their patches lie"
+    boxes = patch_boxes(p.height, p.width, self.made_by['patch'], self.made_by['unit'])
+    return {f'{p.group}__{p.name}__{r}_{c}':b for (r,c),b in boxes.items()}
 
-    def files(self, part, name):
-        "The files of a pair that is there, right or not"
-        folder = self.pairs/part[0]
-        if self.shards: return shard_files(shard_path(folder, part[1]), name)
-        return pair_files(folder/name) if (folder/name).is_dir() else {}
+@patch
+def files(self:_Plan, part, name):
+    "The files of a pair that is there, right or not"
+    folder = self.pairs/part[0]
+    if self.shards: return shard_files(shard_path(folder, part[1]), name)
+    return pair_files(folder/name) if (folder/name).is_dir() else {}
 
 # %% ../nbs/01_dataset.ipynb #93072148
 def _estimate(sizes, channels, unit):
@@ -332,7 +342,7 @@ def _estimate(sizes, channels, unit):
     return int(sum(h*w*(2*channels/unit**2 + 2) for h,w in sizes))
 
 def _parts(plan, channels, shard_mb):
-    "The parts of the work; those of shards that an earlier run left and that get nothing any more are among them"
+    "The parts of the work, among them shards of an earlier run that get nothing any more"
     parts = []
     for split in SPLITS:
         of = {f'{p.group}__{p.name}': p for p in plan.photos if plan.splits[p.group] == split}
@@ -375,7 +385,7 @@ def _ahead(f, items, pool, n):
 
 # %% ../nbs/01_dataset.ipynb #b4c2df44
 def _batches(patches, size):
-    "Group `(name, target, ...)` items by shape of target into lists of at most `size`, holding back at most 4·`size`"
+    "Group `(name, target, ...)` items by shape into lists of at most `size`, holding back at most 4·`size`"
     queues = defaultdict(list)
     for o in patches:
         q = queues[o[1].shape]
@@ -390,7 +400,7 @@ def _check_places(photos, pairs):
     "Raise `DinoinvError` unless there are photos to read and a folder to write to, apart from each other"
     if not photos.exists(): raise DinoinvError(f'{photos} does not exist: give a folder of photos')
     if (photos/'meta.json').exists():
-        raise DinoinvError(f'{photos} holds pairs (meta.json), not photos; to copy pairs as folders or shards, add --copy')
+        raise DinoinvError(f'{photos} holds pairs (meta.json), not photos; --copy copies them')
     if photos.is_dir() and photos.resolve() in (pairs.resolve(), *pairs.resolve().parents):
         why = 'a second run would take the pairs for photos'
         raise DinoinvError(f'{pairs} lies in {photos}, and {why}: choose another folder')
@@ -402,7 +412,7 @@ def _check_target(pairs):
         raise DinoinvError(f'{pairs} is a file: choose another name for the pairs')
     ours = (pairs/'meta.json').exists() or not pairs.exists()
     other = [] if ours else [o.name for o in pairs.iterdir() if not _is_ours(o)]
-    if other: raise DinoinvError(f'{pairs} holds no meta.json, but {min(other)}: choose another folder for the pairs')
+    if other: raise DinoinvError(f'{pairs} holds no meta.json, but {min(other)}: choose another folder')
 
 # %% ../nbs/01_dataset.ipynb #d09e7fc6
 def _is_ours(p):
@@ -425,13 +435,16 @@ def _check_form(pairs, shards):
     if not (has_folders if shards else has_shards): return
     there,wanted = ('folders','shards') if shards else ('shards','folders')
     turn = f'dinoinv_prepare {pairs} OUT --copy' + ' --shards'*shards
-    raise DinoinvError(f'{pairs} holds {there}, not {wanted}: choose another folder, or turn one into the other with {turn}')
+    remedy = f'choose another folder, or turn one into the other with {turn}'
+    raise DinoinvError(f'{pairs} holds {there}, not {wanted}: {remedy}')
 
+# %% ../nbs/01_dataset.ipynb #f0f68315
 def _check_same(pairs, options, force):
     "Refuse to mix: raise unless `pairs` is new, or was begun with the same options, or is to be made anew"
     if force or not (pairs/'meta.json').exists(): return
     old = load_json(pairs/'meta.json', dict, FORCE).get('options')
-    if not isinstance(old, dict): raise DinoinvError(f'{pairs}/meta.json is damaged (it has no options): {FORCE}')
+    fault = f'{pairs}/meta.json is damaged (it has no options): {FORCE}'
+    if not isinstance(old, dict): raise DinoinvError(fault)
     diff = [f'{k}: {old.get(k)} before, {v} now' for k,v in options.items() if old.get(k) != v]
     remedy = 'Choose another folder, or add --force (force=True) to make it anew'
     if diff: raise DinoinvError(f'{pairs} was made with other options ({"; ".join(diff)}). {remedy}')
@@ -444,13 +457,15 @@ def _photo_of(files):
 
 def _waiting(pairs, skipped, group_by):
     "Textures of photos that can't be read, and of which there are pairs already"
-    unread = {_group_and_name(Path(k), group_by, ())[0] for k in skipped if Path(k).suffix.lower() in SUFFIXES}
+    paths = [Path(k) for k in skipped if Path(k).suffix.lower() in SUFFIXES]
+    unread = {_group_and_name(p, group_by, ())[0] for p in paths}
     if not unread: return []
     there = chain(*([d.name for d in (pairs/s).glob('*__*')] + pairs_in_shards(pairs/s) for s in SPLITS))
     return sorted(unread & {name.split('__')[0] for name in there})
 
+# %% ../nbs/01_dataset.ipynb #1775db54
 def _remove_stale(pairs, splits, unread):
-    "Delete folders of pairs that are in no split, but those of a photo in `unread`; return the names of both kinds"
+    "Delete folders of pairs that are in no split, but those of a photo in `unread`; return both kinds"
     there = [d for s in SPLITS for d in sorted((pairs/s).glob('*'))]
     stale = [d for d in there if d.name not in splits[d.parent.name] and _is_pair(d)]
     kept = {d for d in stale if unread and _photo_of(pair_files(d)) in (None, *unread)}
@@ -459,12 +474,13 @@ def _remove_stale(pairs, splits, unread):
     shown = lambda ds: [f'{d.parent.name}/{d.name}' for d in ds]
     return shown(d for d in stale if d not in kept), shown(sorted(kept))
 
-# %% ../nbs/01_dataset.ipynb #1775db54
+# %% ../nbs/01_dataset.ipynb #fe6d91da
 def _fulfil(future, f, *args):
     "Give `future` the result of `f`, or its error"
     try: future.set_result(f(*args))
     except BaseException as e: future.set_exception(e)
 
+# %% ../nbs/01_dataset.ipynb #04291c6b
 class _Part:
     "The pairs of one shard, or of as many folders, on their way to the disk"
     def __init__(self, plan, part, pool, writer):
@@ -474,17 +490,18 @@ class _Part:
         self.fault = shard_fault(self.path, plan.verify) if plan.shards else None
         self.old = list(read_index(self.path)) if plan.shards else []
         self.unread,self.dropped = set(plan.skipped),set()
-        self.ready = {k: Future() for p in photos for k in plan.boxes(p)} # each gets the files of its pair, or None
-
-    def add(self, name, *content):
-        "Pack a new pair and write it, while others are encoded"
-        if not self.writing: self.start()
-        elif self.writing.done(): self.writing.result() # raises what went wrong
-        self.pool.submit(_fulfil, self.ready[name], pair_bytes, *content)
+        self.ready = {k: Future() for p in photos for k in plan.boxes(p)} # of the files of a pair, or None
 
     def start(self): self.writing = self.writer.submit(self._write)
 
-# %% ../nbs/01_dataset.ipynb #fe6d91da
+# %% ../nbs/01_dataset.ipynb #a36b1da4
+@patch
+def add(self:_Part, name, *content):
+    "Pack a new pair and write it, while others are encoded"
+    if not self.writing: self.start()
+    elif self.writing.done(): self.writing.result() # raises what went wrong
+    self.pool.submit(_fulfil, self.ready[name], pair_bytes, *content)
+
 @patch
 def keep(self:_Part, name):
     "A pair is right: a new shard takes it over, in a folder it stays"
@@ -496,6 +513,7 @@ def drop(self:_Part, name):
     self.dropped.add(name)
     self.ready[name].set_result(None)
 
+# %% ../nbs/01_dataset.ipynb #ec33d452
 @patch
 def waiting(self:_Part):
     "Pairs in the shard that are not asked for, but whose photo can't be read at present"
@@ -508,7 +526,7 @@ def cancel(self:_Part):
     for f in self.ready.values():
         if f: f.cancel()
 
-# %% ../nbs/01_dataset.ipynb #04291c6b
+# %% ../nbs/01_dataset.ipynb #a35ac64b
 @patch
 def _pairs(self:_Part):
     "Each pair and its files, in order, as soon as they are there"
@@ -516,16 +534,18 @@ def _pairs(self:_Part):
         files = self.ready[name].result()
         self.ready[name] = None # its bytes can go
         if files: yield name, {k: o if isinstance(o, bytes) else o.read_bytes() for k,o in files.items()}
-    for name in self.waiting(): yield name, {k: o.read_bytes() for k,o in self.plan.files(self.part, name).items()}
+    for name in self.waiting():
+        yield name, {k: o.read_bytes() for k,o in self.plan.files(self.part, name).items()}
 
 @patch
 def _write(self:_Part):
     if self.plan.shards: return write_shard(self.path, self._pairs())
     for name,files in self._pairs(): _write_folder(self.path.parent/name, files)
 
+# %% ../nbs/01_dataset.ipynb #520f9701
 @patch
 def close(self:_Part):
-    "Have written what is still to be; return the pairs that the shard loses, and those it keeps although they aren't asked for"
+    "Have written what is still to be; return the pairs that the shard loses, and those that wait in it"
     if not self.plan.shards: return [],[]
     waiting = self.waiting()
     stay = [k for k in self.ready if k not in self.dropped] + waiting
@@ -533,7 +553,7 @@ def close(self:_Part):
     elif not self.writing and (self.fault or stay != self.old): self.start()
     return [k for k in self.old if k not in stay], waiting
 
-# %% ../nbs/01_dataset.ipynb #a36b1da4
+# %% ../nbs/01_dataset.ipynb #11c6c8f4
 def _take(part, out, bar, p, sha, new, damage, err):
     "Settle what there is of a photo; return the patches that are to be encoded, as `(name, target, info)`"
     plan,boxes = part.plan,part.plan.boxes(p)
@@ -548,6 +568,7 @@ def _take(part, out, bar, p, sha, new, damage, err):
     about = dict(photo=p.path, group=p.group, fingerprint=sha, encoder=plan.made_by)
     return [(k, a, about|dict(box=boxes[k])) for k,a in new.items()]
 
+# %% ../nbs/01_dataset.ipynb #c0991b43
 def _store(part, out, features, batch):
     "Hand on what was encoded; pairs whose features are NaN are left out and listed"
     for f,(name,target,info) in zip(features, batch):
@@ -607,18 +628,27 @@ def _begin(pairs, plan, options, force):
     _check_form(pairs, plan.shards)
     _check_same(pairs, options, force)
     for s in SPLITS: remove_litter(pairs/s)
-    save_json(pairs/'meta.json', dict(complete=False, encoder=plan.made_by, options=options, versions=versions()))
+    meta = dict(complete=False, encoder=plan.made_by, options=options, versions=versions())
+    save_json(pairs/'meta.json', meta)
 
-def _finish(plan, options, outs):
+# %% ../nbs/01_dataset.ipynb #913f13c5
+def _splits(plan, dropped):
+    "Each split's pairs, with height and width, px"
+    splits = {s:{} for s in SPLITS}
+    for p in plan.photos:
+        splits[plan.splits[p.group]] |= {k: b[2:] for k,b in plan.boxes(p).items() if k not in dropped}
+    return splits
+
+def _finish(plan, outs):
     "Put together what each process has to tell, delete pairs too many, and write `meta.json`"
     all_of = lambda k: list(chain(*(o[k] for o in outs)))
     merged = lambda k: {a:b for o in outs for a,b in o[k].items()}
-    dropped,splits = set(all_of('dropped')),{s:{} for s in SPLITS}
-    for p in plan.photos: splits[plan.splits[p.group]] |= {k: b[2:] for k,b in plan.boxes(p).items() if k not in dropped}
-    meta = dict(complete=True, encoder=plan.made_by, options=options, versions=versions(), splits=splits,
-                skipped=plan.skipped|merged('skipped'), damaged=merged('damaged'), made=sum(o['made'] for o in outs))
-    _check_filled(meta, options['fractions'])
-    removed,kept = _remove_stale(plan.pairs, splits, meta['skipped'])
+    meta = load_json(plan.pairs/'meta.json', dict)
+    meta |= dict(complete=True, splits=_splits(plan, set(all_of('dropped'))))
+    meta |= dict(skipped=plan.skipped|merged('skipped'), damaged=merged('damaged'))
+    meta['made'] = sum(o['made'] for o in outs)
+    _check_filled(meta, meta['options']['fractions'])
+    removed,kept = _remove_stale(plan.pairs, meta['splits'], meta['skipped'])
     meta |= dict(removed=removed+all_of('removed'), kept=kept+all_of('kept'))
     save_json(plan.pairs/'meta.json', meta)
     return meta
@@ -652,12 +682,13 @@ def _plan(photos, pairs, made_by, channels, options, skip_mpx, verify, shards, s
 def _few(plan, world):
     "Say so if there is less to share than there are processes"
     n = len(plan.parts)
-    if n < world: notice(f'{n} shards for {world} processes: {world-n} of them have nothing to do. A smaller --shard_mb makes more')
+    if n >= world: return
+    notice(f'{n} shards for {world} processes, {world-n} have nothing to do: a smaller --shard_mb makes more')
 
 # %% ../nbs/01_dataset.ipynb #85c7e6c8
 def prepare_pairs(
     photos:str|Path,              # folder of texture photos
-    pairs:str|Path,               # folder to write the pairs to, outside of `photos`; what is there and right is kept
+    pairs:str|Path,               # folder to write to, outside of `photos`; what is there and right is kept
     encoder:str|Encoder=DEFAULT,  # name (see `load_encoder`) or a loaded one
     patch:int=518,                # side of a patch, px
     group_by:str='folder',        # what counts as one texture: 'folder' or 'file'
@@ -673,7 +704,7 @@ def prepare_pairs(
     shards:bool=False,            # many pairs in a tar, not a folder for each
     shard_mb:int=500,             # size of a shard, MB: on average between half of it and all
 )->dict: # what was written to meta.json
-    "Texture folders → pairs and splits on disk; raises `DinoinvError` on bad options or if nothing usable is left"
+    "Texture folders → pairs and splits; raises `DinoinvError` on bad options or if nothing usable is left"
     check_settings(locals(), RULES)
     photos,pairs,team = Path(photos),Path(pairs),Processes()
     team.first(lambda: _check_places(photos, pairs))
@@ -694,7 +725,7 @@ def prepare_pairs(
         n = sum(len(plan.boxes(p)) for *_,photos in mine for p in photos)
         with progress(total=n, unit='patch', desc=f'encoding with {enc.name}', disable=team.rank > 0) as bar:
             outs = team.gather(_make_all(plan, mine, enc, batch_size, workers, bar))
-        return team.first(lambda: _finish(plan, options, outs))
+        return team.first(lambda: _finish(plan, outs))
 
 # %% ../nbs/01_dataset.ipynb #fc43c689
 def token_window(
@@ -722,7 +753,8 @@ class _Cache:
         f,t = load_pair(folder, *expected)
         self.channels = self.channels or len(f)
         if len(f) != self.channels:
-            raise DinoinvError(f'{folder}/{FILES[0]}: {len(f)} channels where others have {self.channels}. {ANEW}')
+            fault = f'{len(f)} channels where others have {self.channels}'
+            raise DinoinvError(f'{folder}/{FILES[0]}: {fault}. {ANEW}')
         pair = self.kept[folder] = f.clone(),t # a mapped file would be read again and again
         self.free -= f.nbytes + t.nbytes
         while self.free < 0: self.free += sum(a.nbytes for a in self.kept.popitem(last=False)[1])
@@ -737,23 +769,24 @@ def _meta_fault(meta):
     if not isinstance(splits, dict): return 'no `splits`'
     fits = lambda n: type(n) is int and n > 0 and n%unit == 0
     for split,sizes in splits.items():
-        if split not in SPLITS or not isinstance(sizes, dict): return f'{split!r} is none of {", ".join(SPLITS)}'
+        if split not in SPLITS: return f'{split!r} is none of {", ".join(SPLITS)}'
+        if not isinstance(sizes, dict): return f'{split} is no table of names and sizes'
         for k,size in sizes.items():
             if not is_name(k): return f'{k!r} in {split} is no name for a pair'
             right = isinstance(size, list) and len(size) == 2 and all(map(fits, size))
             if not right: return f'{k} in {split} has the size {size}'
 
 # %% ../nbs/01_dataset.ipynb #a410b297
-UNKNOWN = dict(name='unknown', revision=None, weights='unknown', layers=None, fuse='concat') # of pairs from elsewhere
+UNKNOWN = dict(name='unknown', revision=None, weights='unknown', layers=None, fuse='concat') # from elsewhere
 
 def load_meta(
     pairs:str|Path, # folder written by `prepare_pairs`
 )->dict:
-    "The `meta.json` of a folder of pairs, checked; raises `DinoinvError` if it is none, or unfinished, or damaged"
+    "The `meta.json` of a folder of pairs; raises `DinoinvError` if it is missing, unfinished or damaged"
     p = Path(pairs)/'meta.json'
     again = 'run the same dinoinv_prepare again, it takes up where it stopped'
-    if not p.is_file():
-        raise DinoinvError(f'{pairs} holds no pairs (no meta.json): make them with dinoinv_prepare PHOTOS {pairs}')
+    make = f'make them with dinoinv_prepare PHOTOS {pairs}'
+    if not p.is_file(): raise DinoinvError(f'{pairs} holds no pairs (no meta.json): {make}')
     meta = load_json(p, dict, FORCE)
     if not meta.get('complete'): raise DinoinvError(f'{pairs} is unfinished: {again}')
     if fault := _meta_fault(meta): raise DinoinvError(f'{p} is damaged ({fault}): {FORCE}')
@@ -782,7 +815,8 @@ def _deal_pairs(sizes, channels, unit, shard_mb):
 # %% ../nbs/01_dataset.ipynb #52c2a7f9
 def _new_copy(pairs, out, meta, shards, shard_mb):
     "The `meta.json` of a copy; raises `DinoinvError` if `out` is no place for it"
-    if out.resolve() in (pairs.resolve(), *pairs.resolve().parents) or pairs.resolve() in out.resolve().parents:
+    a,b = pairs.resolve(),out.resolve()
+    if a == b or a in b.parents or b in a.parents:
         raise DinoinvError(f'{out} and {pairs} lie in each other: choose another folder')
     _check_target(out)
     _check_form(out, shards)
@@ -790,13 +824,14 @@ def _new_copy(pairs, out, meta, shards, shard_mb):
         raise DinoinvError(f'{out} holds pairs already: choose another folder')
     return meta | dict(options=meta.get('options', {}) | dict(shards=shard_mb if shards else None))
 
+# %% ../nbs/01_dataset.ipynb #5fef4b49
 def _copy(pairs, out, meta, shards, shard_mb, bar):
     first = next(pairs/s/k for s in SPLITS for k in meta['splits'].get(s, ()))
     channels = len(load_pair(first)[0])
     for s,sizes in meta['splits'].items():
-        for number,names in _deal_pairs(sizes, channels, meta['encoder']['unit'], shard_mb).items():
+        for i,names in _deal_pairs(sizes, channels, meta['encoder']['unit'], shard_mb).items():
             content = ((k, _checked_bytes(pairs/s/k)) for k in names)
-            if shards: write_shard(shard_path(out/s, number), content)
+            if shards: write_shard(shard_path(out/s, i), content)
             else:
                 for k,files in content: _write_folder(out/s/k, files)
             bar.update(len(names))
@@ -814,18 +849,19 @@ def copy_pairs(
     n = sum(map(len, load_meta(pairs)['splits'].values()))
     meta = load_json(pairs/'meta.json', dict)
     if not n: raise DinoinvError(f'{pairs} holds no pairs to copy')
-    with one_writer(out):
+    with one_writer(out), progress(total=n, unit='pair', desc='copying') as bar:
         meta = _new_copy(pairs, out, meta, shards, shard_mb)
         save_json(out/'meta.json', meta|dict(complete=False))
-        with progress(total=n, unit='pair', desc='copying') as bar: _copy(pairs, out, meta, shards, shard_mb, bar)
+        _copy(pairs, out, meta, shards, shard_mb, bar)
         save_json(out/'meta.json', meta)
     return meta
 
 # %% ../nbs/01_dataset.ipynb #d38b11ba
 CROP = ('a whole number from 1 up, or None for whole patches', lambda v: v is None or whole(1)[1](v))
 
+# %% ../nbs/01_dataset.ipynb #99682fdd
 class PairsDataset(Dataset):
-    "Aligned crops of one split: `features (C,h,w)`, `target (3,crop,crop)` bytes, `offset (2,)` of the crop in the window"
+    "Aligned crops of one split: `features (C,h,w)`, `target (3,crop,crop)` bytes, `offset (2,)` in the window"
     def __init__(self,
         pairs:str|Path,     # folder written by `prepare_pairs`
         split:str='train',  # 'train', 'val' or 'test'
@@ -845,11 +881,13 @@ class PairsDataset(Dataset):
 
     def __len__(self): return len(self.names)
 
-    def whole(self):
-        "The same pairs uncropped, in order; what has been read is shared"
-        ds = copy(self)
-        ds.crops,ds.random = self.sizes,False
-        return ds
+# %% ../nbs/01_dataset.ipynb #af71a602
+@patch
+def whole(self:PairsDataset):
+    "The same pairs uncropped, in order; what has been read is shared"
+    ds = copy(self)
+    ds.crops,ds.random = self.sizes,False
+    return ds
 
 # %% ../nbs/01_dataset.ipynb #0aaefc99
 @patch
@@ -884,18 +922,21 @@ class Batches:
         check_settings(dict(batch_size=size), dict(batch_size=whole(1)))
         self.ds,self.size,self.shuffle,self.rank,self.world = ds,size,shuffle,rank,world
 
-    def _all(self):
-        rng = np.random.default_rng((self.ds.seed, self.ds.epoch))
-        order = rng.permutation(len(self.ds)) if self.shuffle else range(len(self.ds))
-        by = defaultdict(list)
-        for i in order: by[self.ds.crops[i]].append(int(i))
-        bs = [v[k:k+self.size] for v in by.values() for k in range(0, len(v), self.size)]
-        return [bs[i] for i in rng.permutation(len(bs))] if self.shuffle else bs
-
-    def _mine(self): # in training every process must take part in every step; a last batch too small for that is dropped
+    def _mine(self): # in training all take part in every step; a batch too small for that is dropped
         return [b[self.rank::self.world] for b in self._all() if len(b) >= self.world or not self.shuffle]
     def __iter__(self): return (b for b in self._mine() if b)
     def __len__(self): return len([b for b in self._mine() if b])
+
+# %% ../nbs/01_dataset.ipynb #a5d19003
+@patch
+def _all(self:Batches):
+    "The batches of all processes"
+    rng = np.random.default_rng((self.ds.seed, self.ds.epoch))
+    order = rng.permutation(len(self.ds)) if self.shuffle else range(len(self.ds))
+    by = defaultdict(list)
+    for i in order: by[self.ds.crops[i]].append(int(i))
+    bs = [v[k:k+self.size] for v in by.values() for k in range(0, len(v), self.size)]
+    return [bs[i] for i in rng.permutation(len(bs))] if self.shuffle else bs
 
 # %% ../nbs/01_dataset.ipynb #fda4daf1
 def describe(
@@ -916,20 +957,19 @@ def parse_layers(
 )->list[int]|None:
     "A list of layers from the command line; raises `DinoinvError` if it isn't one"
     try: return [int(o) for o in layers.split(',')] if layers else None
-    except ValueError: raise DinoinvError(f'--layers {layers}: give numbers and commas, such as 2,5,8,11') from None
+    except ValueError: raise DinoinvError(f'--layers {layers}: give numbers, such as 2,5,8,11') from None
 
 def _parse_fractions(fractions):
     try: return tuple(float(o) for o in fractions.split(','))
-    except ValueError:
-        raise DinoinvError(f'--fractions {fractions}: give three numbers and commas, such as .8,.1,.1') from None
+    except ValueError: raise DinoinvError(f'--fractions {fractions}: give three, such as .8,.1,.1') from None
 
 # %% ../nbs/01_dataset.ipynb #d263066e
 @command
 def dinoinv_prepare(
     photos:str,             # folder of texture photos, one subfolder a texture
     pairs:str,              # folder to write the pairs to; a second run does only what is missing
-    encoder:str=DEFAULT,    # hub id of a DINOv2 model, a save_pretrained folder, 'mini', 'untrained' (the control), 'untrained:NAME' or 'auto'
-    patch:int=518,          # side of a patch, px, a multiple of 14; a smaller photo gives one patch, as large as it can
+    encoder:str=DEFAULT,    # hub id, folder of save_pretrained, mini, untrained[:NAME] (the control) or auto
+    patch:int=518,          # side of a patch, px, a multiple of 14; less in photos that are smaller
     group_by:str='folder',  # what counts as one texture, so stays in one split: folder or file
     fractions:str='.8,.1,.1', # of the textures, for train, val and test
     seed:int=0,             # of the split
@@ -937,15 +977,15 @@ def dinoinv_prepare(
     fuse:str='concat',      # how to join several layers: concat or mean
     batch_size:int=16,      # patches encoded at once
     workers:int=4,          # threads that read photos and pack pairs beside the encoder
-    force:bool=False,       # go on if PAIRS was made with other options or its meta.json is damaged; replace its pairs
+    force:bool=False,       # go on if PAIRS has other options or a damaged meta.json; replace its pairs
     verify:bool=False,      # compare the files of pairs with their checksums; sizes are compared anyway
     max_mpx:float=MAX_MPX,  # the largest photo to read, million pixels
     shards:bool=False,      # write tars of many pairs (WebDataset), not a folder for each pair
     shard_mb:int=500,       # size of a shard, MB: on average between half of it and all
-    copy:bool=False,        # PHOTOS is a folder of pairs: copy them, as shards or folders; only --shards and --shard_mb count
+    copy:bool=False,        # PHOTOS are pairs: copy them, as folders or, with --shards, as shards
     debug:bool=False,       # show the full traceback of an error
 ):
-    """Turn folders of texture photos into pairs of DINOv2 features and RGB patches, in train, val and test splits by texture.
+    """Turn texture photos into pairs of DINOv2 features and RGB patches, in splits by texture.
 
     PNG, JPEG, WebP, TIFF and BMP are read; what can't be used is listed at the end with the reason.
 
@@ -957,10 +997,10 @@ def dinoinv_prepare(
     """
     shares,layers = _parse_fractions(fractions),parse_layers(layers)
     if copy: meta = copy_pairs(photos, pairs, shards, shard_mb)
-    else: meta = prepare_pairs(photos, pairs, encoder, patch, group_by, shares, seed, layers, fuse, batch_size,
-                               workers, force, verify, max_mpx, shards, shard_mb)
+    else: meta = prepare_pairs(photos, pairs, encoder, patch, group_by, shares, seed, layers, fuse,
+                               batch_size, workers, force, verify, max_mpx, shards, shard_mb)
     if int(os.environ.get('RANK', 0)): return # the first process speaks for all
     print(f'copied to {pairs}' if copy else describe(meta), f'\nNext: dinoinv_train {pairs} RUN', sep='\n')
 
 # %% ../nbs/01_dataset.ipynb #2e5a9271
-if __name__ == '__main__' and '__file__' in globals(): dinoinv_prepare() # for `-m dinoinv.dataset`; a notebook has no file
+if __name__ == '__main__' and '__file__' in globals(): dinoinv_prepare() # not in a notebook

@@ -7,7 +7,7 @@ __all__ = ['digest', 'key_of', 'write_shard', 'scan_shard', 'read_index', 'shard
            'find_pair', 'pairs_in_shards', 'shard_path', 'deal', 'Processes']
 
 # %% ../nbs/01b_shards.ipynb #193f508e
-import hashlib, os, tarfile
+import hashlib, json, os, tarfile
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 from urllib.parse import unquote
-import json
+from fastcore.basics import patch
 from .core import DinoinvError, atomic_path, load_json, remove, whole
 
 # %% ../nbs/01b_shards.ipynb #e8ca9c52
@@ -41,6 +41,7 @@ def _add(tar, file, name, content):
     padded = -(-len(content)//tarfile.BLOCKSIZE)*tarfile.BLOCKSIZE
     return [file.tell()-padded, len(content), digest(content)]
 
+# %% ../nbs/01b_shards.ipynb #f19945d2
 def write_shard(
     path:Path,                                    # of the tar
     pairs:Iterable[tuple[str,dict[str,bytes]]],   # name of each pair, and its files
@@ -49,7 +50,8 @@ def write_shard(
     index,note = {},path.with_suffix('.json')
     with atomic_path(path) as tmp:
         with open(tmp, 'wb') as file, tarfile.open(fileobj=file, mode='w', format=tarfile.PAX_FORMAT) as tar:
-            for name,files in pairs: index[name] = {k: _add(tar, file, f'{key_of(name)}.{k}', b) for k,b in files.items()}
+            for name,files in pairs:
+                index[name] = {k: _add(tar, file, f'{key_of(name)}.{k}', b) for k,b in files.items()}
         n_bytes = tmp.stat().st_size
         remove(note) # what it says holds no longer
     with atomic_path(note) as tmp: tmp.write_text(json.dumps(dict(bytes=n_bytes, pairs=index)))
@@ -82,11 +84,12 @@ def _index(path, n_bytes, changed, note_changed):
     except DinoinvError: o = {}
     return o['pairs'] if o.get('bytes') == n_bytes and _is_index(o) else scan_shard(path)
 
+# %% ../nbs/01b_shards.ipynb #4c5fa3cc
 def _changed(path): return path.stat().st_mtime_ns if path.exists() else 0
 
 def read_index(
     path:Path, # of a tar
-)->dict[str,dict[str,list]]: # pair → its files → where they begin, their sizes in bytes and, from an index, checksums
+)->dict[str,dict[str,list]]: # pair → its files → where they begin, sizes in bytes, checksums if known
     "What is in a shard, by its index or else by itself; nothing if there is none"
     if not path.is_file(): return {}
     return _index(path, path.stat().st_size, _changed(path), _changed(path.with_suffix('.json')))
@@ -128,7 +131,9 @@ class Member:
             f.seek(self.offset)
             return f.read(self.size)
 
-def _members(path, name, files): return {k: Member(path, f'{key_of(name)}.{k}', *at[:2]) for k,at in files.items()}
+# %% ../nbs/01b_shards.ipynb #d099ca02
+def _members(path, name, files):
+    return {k: Member(path, f'{key_of(name)}.{k}', *at[:2]) for k,at in files.items()}
 
 def shard_files(
     path:Path, # of a tar
@@ -139,7 +144,9 @@ def shard_files(
 
 # %% ../nbs/01b_shards.ipynb #ad8c0a2b
 @lru_cache(8)
-def _split_index(folder, changed): return {name: (p,files) for p in sorted(folder.glob('*.tar')) for name,files in read_index(p).items()}
+def _split_index(folder, changed):
+    tars = sorted(folder.glob('*.tar'))
+    return {name: (p,files) for p in tars for name,files in read_index(p).items()}
 
 def find_pair(
     folder:Path, # where the pair would lie if it had a folder of its own, `PAIRS/<split>/<name>`
@@ -187,26 +194,28 @@ class Processes:
         from accelerate import PartialState
         PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(days=30))
 
-    def first(self,
-        f:Callable, # without arguments
-    ): # what `f` returns in the first process, in all of them
-        "Do something in the first process only; if it fails there, that process raises its error and the others just end"
-        if self.world == 1: return f()
-        from accelerate.utils import broadcast_object_list
-        said = [self._attempt(f) if self.rank == 0 else None]
-        result,error = broadcast_object_list(said)[0]
-        if error and self.rank: raise SystemExit(1)
-        if error: raise error
-        return result
-
-    def _attempt(self, f):
-        try: return f(),None
-        except Exception as e: return None,e
-
     def gather(self,
-        o, # what this process has to tell
+        o:object, # what this process has to tell
     )->list: # what each has, in order
         "Hear what all processes have to tell"
         if self.world == 1: return [o]
         from accelerate.utils import gather_object
         return gather_object([o])
+
+# %% ../nbs/01b_shards.ipynb #9dd4299f
+def _attempt(f):
+    try: return f(),None
+    except Exception as e: return None,e
+
+@patch
+def first(self:Processes,
+    f:Callable, # without arguments
+)->object: # what `f` returns in the first process, in all of them
+    "Do something in the first process only; if it fails, that one raises the error and the others end"
+    if self.world == 1: return f()
+    from accelerate.utils import broadcast_object_list
+    said = [_attempt(f) if self.rank == 0 else None]
+    result,error = broadcast_object_list(said)[0]
+    if error and self.rank: raise SystemExit(1)
+    if error: raise error
+    return result
