@@ -4,10 +4,11 @@
     python bench/bench.py train              samples/s of training, the share of peak, and of the time spent loading
     python bench/bench.py memory             peak memory of prepare and train, 200 pairs against 2,000
     python bench/bench.py disk               bytes on disk against the bytes of features and pictures
+    python bench/bench.py shards             tars against folders: making, reading, training; how long the encoder is waited for
     python bench/bench.py pretrain           images/s of pretraining a `mini`, and the share of the machine's peak
     python bench/bench.py quality PHOTOS     decoders against baselines on held-out photos (each photo its own texture)
 
-All but `pretrain` run on the `untrained` encoder, whose arithmetic is DINOv2-Small's. Compare ratios within one run: machines differ.
+All but `pretrain` and `shards` (on `mini`) run on the `untrained` encoder, whose arithmetic is DINOv2-Small's. Compare ratios within one run: machines differ.
 """
 import os; os.environ.setdefault('TQDM_DISABLE', '1')
 import subprocess, sys, tempfile, time
@@ -115,6 +116,37 @@ def disk():
     total = size('*.*'); need = grids + size('target_rgb.png')
     print(f'{total/1e6:.1f} MB on disk; fp16 grids {grids/1e6:.1f} MB and PNGs {size("target_rgb.png")/1e6:.1f} MB: {total/need:.4f}×')
 
+def tree(p): return [f for f in Path(p).rglob('*') if f.is_file()]
+
+def shards():
+    "Shards against folders, in one run: making, reading at random, training steps; and how long the encoder was waited for"
+    photos = tmp/'s_photos'
+    save_textures(photos, 96, 0, 252)
+    enc,spent = load_encoder('mini'),[0.]
+    encode = enc.encode
+    def timed(*args):
+        start = time.perf_counter()
+        try: return encode(*args)
+        finally: spent[0] += time.perf_counter()-start
+    enc.encode = timed
+    print(f'{"":<9}{"made/s":>8}{"in model":>10}{"files":>7}{"MB":>7}{"read/s":>8}{"trained/s":>11}')
+    for turn in range(3): # what is shown is each turn, since the machine may not be quiet
+        for name in ('folders','shards'):
+            p,spent[0],start = tmp/f's_{name}{turn}',0.,time.perf_counter()
+            n = prepare_pairs(photos, p, enc, 252, 'file', shards=name == 'shards', shard_mb=8)['made']
+            made = time.perf_counter()-start
+            ds = PairsDataset(p, 'train', 192, cache_mb=0)
+            order = np.random.default_rng(0).permutation(len(ds)).tolist()
+            read = len(ds)/best(lambda: [ds[i] for i in order], 1)
+            cfg = PRESETS['default']
+            model = new_decoder(cfg, ds.meta, fit_probes(ds)['linear_probe'])
+            opt,_ = make_optimizer(model, cfg, 1000)
+            def epoch():
+                for b in load_batches(ds, 16, True):
+                    (predict(model, b)-b['target']).abs().mean().backward(); opt.step(); opt.zero_grad()
+            mb = sum(f.stat().st_size for f in tree(p))/1e6
+            print(f'{name:<9}{n/made:>8.1f}{spent[0]/made:>10.1%}{len(tree(p)):>7}{mb:>7.1f}{read:>8.1f}{len(ds)/best(epoch, 1):>11.1f}', flush=True)
+
 def quality(photos, epochs=None):
     meta = prepare_pairs(photos, tmp/'q', 'untrained', 252, 'file'); print(describe(meta), '\n')
     for name,cfg in PRESETS.items():
@@ -124,7 +156,7 @@ def quality(photos, epochs=None):
         print(score_table(evaluate(tmp/name/'best', tmp/'q', tmp/f'{name}_out')), '\n', flush=True)
 
 @call_parse
-def main(what:str,          # extract, train, memory, disk, pretrain or quality
+def main(what:str,          # extract, train, memory, disk, shards, pretrain or quality
          photos:str=None,   # for quality: a folder of photos
          epochs:int=None):  # for quality: instead of the preset's
     "Benchmarks of dinoinv; see the head of this file"

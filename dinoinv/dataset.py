@@ -4,26 +4,34 @@
 
 # %% auto #0
 __all__ = ['SUFFIXES', 'MIN_SIDE', 'SPLITS', 'SHARES', 'FILES', 'ANEW', 'FORCE', 'RULES', 'UNKNOWN', 'CROP', 'Photo',
-           'find_textures', 'split_groups', 'patch_boxes', 'save_pair', 'load_pair', 'pair_fault', 'prepare_pairs',
-           'token_window', 'cut', 'load_meta', 'PairsDataset', 'Batches', 'describe', 'parse_layers', 'dinoinv_prepare',
-           'open_photo', 'sample_textures', 'save_textures']
+           'find_textures', 'split_groups', 'patch_boxes', 'pair_bytes', 'save_pair', 'pair_files', 'load_pair',
+           'pair_fault', 'prepare_pairs', 'token_window', 'cut', 'load_meta', 'copy_pairs', 'PairsDataset', 'Batches',
+           'describe', 'parse_layers', 'dinoinv_prepare', 'open_photo', 'sample_textures', 'save_textures']
 
 # %% ../nbs/01_dataset.ipynb #ff655253
-import hashlib, os, re
-from collections import Counter, OrderedDict, defaultdict
+import hashlib, json, os, re
+from collections import OrderedDict, defaultdict, deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from copy import copy
 from io import BytesIO
-from itertools import chain, count, islice
-from dataclasses import dataclass
+from itertools import chain, count, groupby, islice
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 import numpy as np, torch
 from PIL import Image
-from fastcore.basics import noop, patch
-from torch.utils.data import DataLoader, Dataset
-from .core import DinoinvError, DiskFull, check_settings, command, full_disk_said, is_litter, is_name, load_json
-from .core import LOCK, number, one_of, one_writer, progress, remove, remove_litter, save_json, versions, whole
+from fastcore.basics import patch
+from torch.utils.data import Dataset
+
+# %% ../nbs/01_dataset.ipynb #2a0d5033
+from .core import DinoinvError, check_settings, command, full_disk_said, is_litter, is_name, load_json
+from .core import LOCK, notice, number, one_of, one_writer, progress, remove, remove_litter, save_json
+from .core import versions, whole
 from .features import DEFAULT, MAX_MPX, Encoder, check_layers, encoder_line
 from .features import image_file, load_encoder, open_photo
+from .shards import Member, Processes, deal, digest, find_pair, pairs_in_shards, read_index
+from .shards import remove_shard, shard_fault, shard_files, shard_path, write_shard
 from .textures import sample_textures, save_textures
 
 # %% ../nbs/01_dataset.ipynb #b81764b2
@@ -39,20 +47,20 @@ def _size(path, max_mpx):
     if (path.parent/'hr_features.pt').exists(): raise OSError('part of a pair, not a photo')
     with image_file(path, max_mpx) as im:
         w,h = im.size
-        late = im.format == 'PNG' and 'exif' not in im.info # a note behind the pixels would cost decoding them
+        late = im.format == 'PNG' and 'exif' not in im.info # a note behind the pixels would cost decoding
         if not late and im.getexif().get(0x0112, 1) >= 5: w,h = h,w
     if min(h,w) < MIN_SIDE: raise OSError(f'too small: {w}×{h} px, at least {MIN_SIDE} needed on each side')
     return h,w
 
 def _reason(e):
     "What an error says of a file that is named beside it"
-    if isinstance(e, Image.UnidentifiedImageError): return 'damaged, or not an image' # its own words are a path
+    if isinstance(e, Image.UnidentifiedImageError): return 'damaged, or not an image' # not a path
     if isinstance(e, UnicodeEncodeError): return 'its name is not UTF-8: rename it'
     return getattr(e, 'strerror', None) or str(e) or type(e).__name__
 
 # %% ../nbs/01_dataset.ipynb #f55892b0
 def _plain(s):
-    "`s` as a part of a pair's name: no path, no double underscore (which separates the parts), at most 100 bytes"
+    "`s` as a part of a pair's name: no path, no double underscore (it separates parts), at most 100 bytes"
     s = re.sub('__+', '_', re.sub(r'[\\/:\x00-\x1f]', '-', s)).strip('_.') or 'unnamed'
     b = s.encode()
     return s if len(b) <= 100 else b[:90].decode(errors='ignore') + '-' + hashlib.sha256(b).hexdigest()[:8]
@@ -87,7 +95,7 @@ def _shown(rel):
 # %% ../nbs/01_dataset.ipynb #0154ee57
 def find_textures(
     folder:str|Path,        # where the photos are, in subfolders or not; or one image file
-    group_by:str='folder',  # what counts as one texture: 'folder' (a photo directly in `folder` is its own) or 'file'
+    group_by:str='folder',  # what is one texture: 'folder' (a photo right in `folder` is its own) or 'file'
     max_mpx:float=MAX_MPX,  # the largest photo to read, million pixels
 )->tuple[list[Photo],dict[str,str]]: # the photos, and why each other file was skipped
     "The photos under `folder` with their texture groups; raises `DinoinvError` if there are none"
@@ -102,7 +110,8 @@ def find_textures(
             photos.append(Photo(rel.as_posix(), group, name, *_size(p, max_mpx)))
         except Exception as e: skipped[_shown(rel)] = _reason(e) # decoders raise anything at all
     if photos: return photos,skipped
-    raise DinoinvError(f'no usable photo in {folder}' + ''.join(f'\n  {k}: {v}' for k,v in [*skipped.items()][:10]))
+    listed = ''.join(f'\n  {k}: {v}' for k,v in islice(skipped.items(), 10))
+    raise DinoinvError(f'no usable photo in {folder}{listed}')
 
 # %% ../nbs/01_dataset.ipynb #e8a2490d
 SPLITS = 'train','val','test'
@@ -111,7 +120,7 @@ def _are_shares(v):
     if not isinstance(v, (list,tuple)) or len(v) != 3 or not all(map(number(0,1)[1], v)): return False
     return abs(sum(v)-1) < 1e-6 and v[0] > 0
 
-SHARES = 'three numbers that sum to 1, for train (above 0), val and test', _are_shares # the rule for fractions
+SHARES = 'three numbers that sum to 1, for train (above 0), val and test', _are_shares # rule for fractions
 
 # %% ../nbs/01_dataset.ipynb #14358ba2
 def split_groups(
@@ -133,7 +142,8 @@ def _split(groups, fractions, seed, group_by):
     try: return split_groups(groups, fractions, seed)
     except DinoinvError as e:
         other = 'file' if group_by == 'folder' else 'folder'
-        if 'too few' in str(e): e = DinoinvError(f'{e}: add photos, set some fractions to 0, or try group_by={other!r} (--group_by {other})')
+        remedy = f'add photos, set some fractions to 0, or try group_by={other!r} (--group_by {other})'
+        if 'too few' in str(e): e = DinoinvError(f'{e}: {remedy}')
         raise e from None
 
 # %% ../nbs/01_dataset.ipynb #1035225b
@@ -152,141 +162,230 @@ def patch_boxes(
 # %% ../nbs/01_dataset.ipynb #757c0280
 FILES = 'hr_features.pt','target_rgb.png' # of each pair, besides its `info.json`
 
-def _digest(b): return hashlib.sha256(b).hexdigest()[:16]
+def _is_finite(f): return bool(f.sum(dtype=torch.float32).isfinite()) # 16-bit ones can't add up to infinity
 
-def _is_finite(f): return bool(f.sum(dtype=torch.float32).isfinite()) # finite 16-bit numbers can't add up to infinity
-
-def _contents(features, target):
-    "The bytes of a pair's files"
-    pt,png = BytesIO(),BytesIO()
+def pair_bytes(
+    features:torch.Tensor, # (C,h,w)
+    target:np.ndarray,     # (H,W,3) bytes
+    info:dict,             # what made it
+)->dict[str,bytes]: # `hr_features.pt` (fp16), `target_rgb.png` and `info.json`
+    "The files of a pair; raises `DinoinvError` on NaN"
+    features,pt,png = features.half(),BytesIO(),BytesIO()
+    if not _is_finite(features): raise DinoinvError('its features are NaN or too large for 16 bits')
     torch.save(features.clone(), pt) # a view would drag its whole batch along
-    Image.fromarray(target).save(png, 'png', compress_level=1) # a third of the time of level 6, about the same size
-    return dict(zip(FILES, (pt.getvalue(), png.getvalue())))
-
-def _fill(folder, files, info):
-    folder.mkdir()
-    for k,b in files.items(): (folder/k).write_bytes(b)
-    save_json(folder/'info.json', info)
+    Image.fromarray(target).save(png, 'png', compress_level=1) # a third of level 6's time
+    files = dict(zip(FILES, (pt.getvalue(), png.getvalue())))
+    info = info | dict(files={k: dict(bytes=len(b), sha256=digest(b)) for k,b in files.items()})
+    return files | {'info.json': (json.dumps(info, indent=1) + '\n').encode()}
 
 # %% ../nbs/01_dataset.ipynb #6076947c
+def _write_folder(folder, files):
+    "Make a folder with these files in it, all or nothing"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    tmp = folder.with_name(f'.{folder.name}.tmp')
+    with full_disk_said(folder.parent):
+        try:
+            remove(tmp)
+            tmp.mkdir()
+            for k,b in files.items(): (tmp/k).write_bytes(b)
+            remove(folder)
+            os.replace(tmp, folder)
+        finally: remove(tmp)
+
+# %% ../nbs/01_dataset.ipynb #b5d4ddfd
 def save_pair(
     folder:str|Path,       # where to; its parent is made if need be
     features:torch.Tensor, # (C,h,w)
     target:np.ndarray,     # (H,W,3) bytes
     info:dict,             # what made it
 )->None:
-    "Write `hr_features.pt` (fp16), `target_rgb.png` and `info.json`, all or nothing; raises `DinoinvError` on NaN"
-    folder,features = Path(folder),features.half()
-    if not _is_finite(features): raise DinoinvError('its features are NaN or too large for 16 bits')
-    files = _contents(features, target)
-    info = info | dict(files={k: dict(bytes=len(b), sha256=_digest(b)) for k,b in files.items()})
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    tmp = folder.with_name(f'.{folder.name}.tmp')
-    remove(tmp)
-    with full_disk_said(folder.parent):
-        try: _fill(tmp, files, info); remove(folder); os.replace(tmp, folder)
-        finally: remove(tmp)
+    "Write a pair to a folder of its own, all or nothing; raises `DinoinvError` on NaN"
+    _write_folder(Path(folder), pair_bytes(features, target, info))
+
+# %% ../nbs/01_dataset.ipynb #b0752db7
+def pair_files(
+    folder:str|Path, # `PAIRS/<split>/<name>`, whether there is such a folder or a shard has the pair
+)->dict[str,Path|Member]:
+    "The files of a pair by name; those of a folder need not be there"
+    folder = Path(folder)
+    inside = {} if folder.is_dir() else find_pair(folder)
+    return inside or {k: folder/k for k in (*FILES,'info.json')}
+
+def _n_bytes(file):
+    if isinstance(file, Member): return file.size
+    return file.stat().st_size if file.is_file() else 0
+
+def _info(files):
+    "What `info.json` says; raises `OSError` or `ValueError` if it can't be read"
+    if not files['info.json'].is_file(): raise OSError('missing, or no file') # a pipe would be waited for
+    try: return json.loads(files['info.json'].read_bytes())
+    except RecursionError as e: raise ValueError(str(e)) from None
 
 # %% ../nbs/01_dataset.ipynb #753d5c60
-def _read_features(path):
-    "The grid in a `hr_features.pt`, memory-mapped; raises `ValueError` on what is none"
-    try: f = torch.load(path, map_location='cpu', weights_only=True, mmap=True)
-    except PermissionError: raise
-    except Exception: raise ValueError('no tensor that torch.save wrote') from None # PyTorch would advise what is unsafe
+ANEW = 'To have damaged pairs made anew, run the same dinoinv_prepare again with --verify'
+
+def _grid_fault(f):
+    "Why `f`, which was loaded, is no grid of features; None if it is one"
     plain = isinstance(f, torch.Tensor) and f.layout == torch.strided and f.device.type == 'cpu'
-    if not plain: raise ValueError('no plain tensor')
-    if f.ndim != 3 or not f.numel(): raise ValueError(f'a tensor of shape {tuple(f.shape)} where (C,h,w) belongs')
-    if f.dtype != torch.half: raise ValueError(f'numbers of {f.dtype} where torch.float16 belongs')
-    if 2*f.numel() > path.stat().st_size: raise ValueError('more numbers than the file can hold') # it repeats some
+    if not plain: return 'no plain tensor'
+    if f.ndim != 3 or not f.numel(): return f'a tensor of shape {tuple(f.shape)} where (C,h,w) belongs'
+    if f.dtype != torch.half: return f'numbers of {f.dtype} where torch.float16 belongs'
+
+def _read_features(file):
+    "The grid in a `hr_features.pt`, memory-mapped from a folder; raises `ValueError` on what is none"
+    on_disk = isinstance(file, Path)
+    source = file if on_disk else BytesIO(file.read_bytes())
+    try: f = torch.load(source, map_location='cpu', weights_only=True, mmap=on_disk)
+    except PermissionError: raise
+    except Exception: raise ValueError('no tensor that torch.save wrote') from None # its advice is unsafe
+    if fault := _grid_fault(f): raise ValueError(fault)
+    if 2*f.numel() > _n_bytes(file): raise ValueError('more numbers than the file can hold') # it repeats some
     if not _is_finite(f): raise ValueError('it holds NaN or infinite numbers')
     return f
 
 # %% ../nbs/01_dataset.ipynb #fb0c00c3
-def _read_target(path, h, w, unit):
+def _read_target(file, h, w, unit):
     "The picture in a `target_rgb.png`, bytes; raises `ValueError` unless it is `h`×`w` tokens large"
-    with Image.open(path, formats=['PNG']) as im:
+    source = file if isinstance(file, Path) else BytesIO(file.read_bytes())
+    with Image.open(source, formats=['PNG']) as im:
         unit = unit or im.width//w
-        if im.size != (w*unit,h*unit): raise ValueError(f'{im.width}×{im.height} px over {w}×{h} tokens of {unit} px')
+        fault = f'{im.width}×{im.height} px over {w}×{h} tokens of {unit} px'
+        if im.size != (w*unit,h*unit): raise ValueError(fault)
         return np.asarray(im.convert('RGB'))
 
-def _noted_unit(folder):
+def _noted_unit(files):
     "Pixels per token as `info.json` has it; None in pairs from elsewhere"
-    try: unit = load_json(folder/'info.json')['encoder']['unit']
-    except (DinoinvError, LookupError, TypeError): return None
+    try: unit = _info(files)['encoder']['unit']
+    except (OSError, ValueError, LookupError, TypeError): return None
     return unit if whole(1)[1](unit) else None
 
 # %% ../nbs/01_dataset.ipynb #2f06c633
 def load_pair(
-    folder:str|Path,    # a pair's folder
+    folder:str|Path,    # of a pair, or where it would lie if it were not in a shard
     unit:int|None=None, # px per token; None: as `info.json` says, else as the width of the picture suggests
-    size:tuple[int,int]|None=None, # height and width that `meta.json` has, px; None: whatever fits the features
-)->tuple[torch.Tensor,np.ndarray]: # (C,h,w) fp16 memory-mapped, (H,W,3) bytes
+    size:tuple[int,int]|None=None, # height and width that `meta.json` has, px; None: as the features have it
+)->tuple[torch.Tensor,np.ndarray]: # (C,h,w) fp16, memory-mapped if from a folder; (H,W,3) bytes
     "Read and check a pair; raises `DinoinvError` naming the file, the fault and the remedy"
-    folder = Path(folder)
+    file = folder = Path(folder)
     try:
-        for path in (folder/k for k in FILES[::-1]):
-            if not path.is_file(): raise ValueError('missing, or no file') # a pipe would be waited for
-        f = _read_features(path)
+        files = pair_files(folder)
+        for file in (files[k] for k in FILES[::-1]):
+            if not file.is_file(): raise ValueError('missing, or no file') # a pipe would be waited for
+        f = _read_features(file)
         h,w = f.shape[1:]
-        unit = unit or _noted_unit(folder) or size and size[1]//w
+        unit = unit or _noted_unit(files) or size and size[1]//w
         if size and (h*unit,w*unit) != tuple(size):
             raise ValueError(f'{w}×{h} tokens where meta.json says {size[1]}×{size[0]} px')
-        path = folder/FILES[1]
-        return f, _read_target(path, h, w, unit)
-    except Exception as e: raise DinoinvError(f'{path}: {_reason(e)}. {ANEW}') from e
-
-ANEW = 'To have damaged pairs made anew, run the same dinoinv_prepare again with --verify'
+        file = files[FILES[1]]
+        return f, _read_target(file, h, w, unit)
+    except Exception as e: raise DinoinvError(f'{file}: {_reason(e)}. {ANEW}') from e
 
 # %% ../nbs/01_dataset.ipynb #16775a54
-def _fingerprint(photo_bytes, made_by): return _digest(photo_bytes + repr(sorted(made_by.items())).encode())
+def _fingerprint(photo_bytes, made_by): return digest(photo_bytes + repr(sorted(made_by.items())).encode())
 
-def _damage(folder, info, verify):
+def _damage(files, info, verify):
     "How the files of a pair differ from what `info` notes, None if they don't"
     for name in FILES:
-        path,note = folder/name, info['files'][name]
-        n = path.stat().st_size if path.is_file() else 0
-        if n != note['bytes']: return f"{name} has {n} bytes, not {note['bytes']}"
-        if verify and _digest(path.read_bytes()) != note['sha256']: return f'{name} is not what was written'
+        file,note = files[name],info['files'][name]
+        if _n_bytes(file) != note['bytes']: return f"{name} has {_n_bytes(file)} bytes, not {note['bytes']}"
+        if verify and digest(file.read_bytes()) != note['sha256']: return f'{name} is not what was written'
 
+def _fault(files, fingerprint, verify):
+    try:
+        info = _info(files)
+        return _damage(files, info, verify) if info['fingerprint'] == fingerprint else ''
+    except (OSError, ValueError, LookupError, TypeError): return 'info.json is damaged'
+
+# %% ../nbs/01_dataset.ipynb #fafe0886
 def pair_fault(
     folder:Path,        # of a pair, or where one ought to be
     fingerprint:str,    # that its `info.json` ought to have
     verify:bool=False,  # read the files and compare checksums, too
 )->str|None: # None: it is right; '': there is none, or one of another photo; else what is damaged
     "Whether a pair has to be made anew, and why"
-    if not folder.is_dir(): return ''
-    try:
-        info = load_json(folder/'info.json', dict)
-        return _damage(folder, info, verify) if info['fingerprint'] == fingerprint else ''
-    except (DinoinvError, OSError, LookupError, TypeError): return 'info.json is damaged'
+    files = pair_files(folder)
+    there = folder.is_dir() or any(isinstance(o, Member) for o in files.values())
+    return _fault(files, fingerprint, verify) if there else ''
 
 # %% ../nbs/01_dataset.ipynb #00c665ae
-def _boxes(p, made_by):
+@dataclass
+class _Plan:
+    "What is to be made, and from what"
+    root:Path                # that the photos' paths are relative to
+    pairs:Path               # where to
+    photos:list[Photo]
+    splits:dict[str,str]     # group → split
+    skipped:dict[str,str]    # what can't be used, and why
+    made_by:dict             # the encoder's entry of `meta.json`
+    shards:bool              # or folders
+    verify:bool
+    max_mpx:float
+    parts:list[tuple]=field(default_factory=list) # (split, number of the shard, photos)
+
+# %% ../nbs/01_dataset.ipynb #5073f3d7
+@patch
+def boxes(self:_Plan, p):
     "The names of the pairs of photo `p`, and where their patches lie"
-    boxes = patch_boxes(p.height, p.width, made_by['patch'], made_by['unit'])
+    boxes = patch_boxes(p.height, p.width, self.made_by['patch'], self.made_by['unit'])
     return {f'{p.group}__{p.name}__{r}_{c}':b for (r,c),b in boxes.items()}
 
-class _Todo(Dataset):
-    "Photos read and cut in worker processes: of each, `(photo, sha, [(name, target)], {name: damage}, error)`"
-    def __init__(self, folder, pairs, photos, splits, made_by, verify, max_mpx): self.__dict__.update(locals())
-    def __len__(self): return len(self.photos)
-    def __getitem__(self, i):
-        p = self.photos[i]
-        try: return p, *self.missing(p, self.folder/p.path), None
-        except Exception as e: return p, '', [], {}, _reason(e)
-    def missing(self, p, path):
-        sha = _fingerprint(path.read_bytes(), self.made_by)
-        boxes = _boxes(p, self.made_by)
-        faults = {k: pair_fault(self.pairs/self.splits[p.group]/k, sha, self.verify) for k in boxes}
-        todo = [k for k,why in faults.items() if why is not None]
-        a = np.asarray(open_photo(path, self.max_mpx)) if todo else None
-        if todo and a.shape[:2] != (p.height,p.width): raise OSError('EXIF note after the pixels: save it anew')
-        cut_out = [(k, a[y:y+h,x:x+w]) for k,(y,x,h,w) in boxes.items() if k in todo]
-        return sha, cut_out, {k: why for k,why in faults.items() if why}
+@patch
+def files(self:_Plan, part, name):
+    "The files of a pair that is there, right or not"
+    folder = self.pairs/part[0]
+    if self.shards: return shard_files(shard_path(folder, part[1]), name)
+    return pair_files(folder/name) if (folder/name).is_dir() else {}
+
+# %% ../nbs/01_dataset.ipynb #93072148
+def _estimate(sizes, channels, unit):
+    "About how many bytes pairs of these heights and widths (px) take"
+    return int(sum(h*w*(2*channels/unit**2 + 2) for h,w in sizes))
+
+def _parts(plan, channels, shard_mb):
+    "The parts of the work, among them shards of an earlier run that get nothing any more"
+    parts = []
+    for split in SPLITS:
+        of = {f'{p.group}__{p.name}': p for p in plan.photos if plan.splits[p.group] == split}
+        boxes = {k: [b[2:] for b in plan.boxes(p).values()] for k,p in of.items()}
+        sizes = {k: _estimate(o, channels, plan.made_by['unit']) for k,o in boxes.items()}
+        dealt = deal(sizes, shard_mb*10**6)
+        left = {int(p.stem) for p in (plan.pairs/split).glob('*.tar') if p.stem.isdigit()}
+        parts += [(split, i, [of[k] for k in dealt.get(i, [])]) for i in sorted({*dealt,*left})]
+    return parts
+
+# %% ../nbs/01_dataset.ipynb #0f0d17cb
+def _missing(plan, part, p):
+    "The fingerprint of a photo, those of its patches that are to be encoded, and what is damaged"
+    path = plan.root/p.path
+    sha = _fingerprint(path.read_bytes(), plan.made_by)
+    boxes = plan.boxes(p)
+    there = {k: plan.files(part, k) for k in boxes}
+    faults = {k: _fault(files, sha, plan.verify) if files else '' for k,files in there.items()}
+    todo = [k for k,why in faults.items() if why is not None]
+    a = np.asarray(open_photo(path, plan.max_mpx)) if todo else None
+    if todo and a.shape[:2] != (p.height,p.width): raise OSError('EXIF note after the pixels: save it anew')
+    new = {k: a[y:y+h,x:x+w] for k,(y,x,h,w) in boxes.items() if k in todo}
+    return sha, new, {k: why for k,why in faults.items() if why}
+
+def _read(plan, parts, job):
+    "A photo of a part: `(part, photo, fingerprint, {name: target}, {name: damage}, error)`"
+    i,p = job
+    if p is None: return i, p # the mark at the head of a part
+    try: return i, p, *_missing(plan, parts[i], p), None
+    except Exception as e: return i, p, '', {}, {}, _reason(e)
+
+# %% ../nbs/01_dataset.ipynb #c29eaa50
+def _ahead(f, items, pool, n):
+    "`f` of each item, in order, up to `n` of them at work or waiting in the threads of `pool`"
+    waiting = deque()
+    for o in items:
+        waiting.append(pool.submit(f, o))
+        if len(waiting) > n: yield waiting.popleft().result()
+    while waiting: yield waiting.popleft().result()
 
 # %% ../nbs/01_dataset.ipynb #b4c2df44
 def _batches(patches, size):
-    "Group `(name, target, ...)` items by shape of target into lists of at most `size`, holding back at most 4·`size`"
+    "Group `(name, target, ...)` items by shape into lists of at most `size`, holding back at most 4·`size`"
     queues = defaultdict(list)
     for o in patches:
         q = queues[o[1].shape]
@@ -300,18 +399,27 @@ def _batches(patches, size):
 def _check_places(photos, pairs):
     "Raise `DinoinvError` unless there are photos to read and a folder to write to, apart from each other"
     if not photos.exists(): raise DinoinvError(f'{photos} does not exist: give a folder of photos')
-    if (photos/'meta.json').exists(): raise DinoinvError(f'{photos} holds pairs (meta.json), not photos')
+    if (photos/'meta.json').exists():
+        raise DinoinvError(f'{photos} holds pairs (meta.json), not photos; --copy copies them')
     if photos.is_dir() and photos.resolve() in (pairs.resolve(), *pairs.resolve().parents):
-        raise DinoinvError(f'{pairs} lies in {photos}, and a second run would take the pairs for photos: choose another folder')
-    if pairs.exists() and not pairs.is_dir(): raise DinoinvError(f'{pairs} is a file: choose another name for the pairs')
+        why = 'a second run would take the pairs for photos'
+        raise DinoinvError(f'{pairs} lies in {photos}, and {why}: choose another folder')
+    _check_target(pairs)
+
+def _check_target(pairs):
+    "Raise `DinoinvError` if there is something at `pairs` that isn't ours"
+    if pairs.exists() and not pairs.is_dir():
+        raise DinoinvError(f'{pairs} is a file: choose another name for the pairs')
     ours = (pairs/'meta.json').exists() or not pairs.exists()
     other = [] if ours else [o.name for o in pairs.iterdir() if not _is_ours(o)]
-    if other: raise DinoinvError(f'{pairs} holds no meta.json, but {min(other)}: choose another folder for the pairs')
+    if other: raise DinoinvError(f'{pairs} holds no meta.json, but {min(other)}: choose another folder')
 
+# %% ../nbs/01_dataset.ipynb #d09e7fc6
 def _is_ours(p):
     "Whether a killed run may have left `p` in a folder of pairs, or it is a split whose `meta.json` was lost"
     if p.name == LOCK or is_litter(p.name): return True
-    return p.name in SPLITS and p.is_dir() and all(_is_pair(d) or is_litter(d.name) for d in islice(p.iterdir(), 20))
+    ours = lambda d: _is_pair(d) or is_litter(d.name) or bool(re.fullmatch(r'\d{5,}\.(tar|json)', d.name))
+    return p.name in SPLITS and p.is_dir() and all(map(ours, islice(p.iterdir(), 20)))
 
 def _is_pair(d):
     if not d.is_dir() or d.is_symlink() or d.name.count('__') != 2: return False
@@ -320,85 +428,229 @@ def _is_pair(d):
 # %% ../nbs/01_dataset.ipynb #63341706
 FORCE = 'run dinoinv_prepare again with --force (force=True), which keeps the pairs that are right'
 
+def _check_form(pairs, shards):
+    "Raise `DinoinvError` if `pairs` has folders where shards are wanted, or the other way round"
+    has_shards = any(next((pairs/s).glob('*.tar'), None) for s in SPLITS)
+    has_folders = any(map(_is_pair, chain(*((pairs/s).glob('*__*') for s in SPLITS))))
+    if not (has_folders if shards else has_shards): return
+    there,wanted = ('folders','shards') if shards else ('shards','folders')
+    turn = f'dinoinv_prepare {pairs} OUT --copy' + ' --shards'*shards
+    remedy = f'choose another folder, or turn one into the other with {turn}'
+    raise DinoinvError(f'{pairs} holds {there}, not {wanted}: {remedy}')
+
+# %% ../nbs/01_dataset.ipynb #f0f68315
 def _check_same(pairs, options, force):
     "Refuse to mix: raise unless `pairs` is new, or was begun with the same options, or is to be made anew"
     if force or not (pairs/'meta.json').exists(): return
     old = load_json(pairs/'meta.json', dict, FORCE).get('options')
-    if not isinstance(old, dict): raise DinoinvError(f'{pairs}/meta.json is damaged (it has no options): {FORCE}')
+    fault = f'{pairs}/meta.json is damaged (it has no options): {FORCE}'
+    if not isinstance(old, dict): raise DinoinvError(fault)
     diff = [f'{k}: {old.get(k)} before, {v} now' for k,v in options.items() if old.get(k) != v]
     remedy = 'Choose another folder, or add --force (force=True) to make it anew'
     if diff: raise DinoinvError(f'{pairs} was made with other options ({"; ".join(diff)}). {remedy}')
 
 # %% ../nbs/01_dataset.ipynb #e107e245
-def _photo_of(folder):
+def _photo_of(files):
     "The photo a pair was made from; None if its `info.json` doesn't say"
-    try: return load_json(folder/'info.json', dict).get('photo')
-    except DinoinvError: return None
+    try: return _info(files).get('photo')
+    except (OSError, ValueError, LookupError, AttributeError): return None
 
 def _waiting(pairs, skipped, group_by):
     "Textures of photos that can't be read, and of which there are pairs already"
-    unread = {_group_and_name(Path(k), group_by, ())[0] for k in skipped if Path(k).suffix.lower() in SUFFIXES}
-    return sorted(unread & {d.name.split('__')[0] for s in SPLITS for d in (pairs/s).glob('*__*')})
+    paths = [Path(k) for k in skipped if Path(k).suffix.lower() in SUFFIXES]
+    unread = {_group_and_name(p, group_by, ())[0] for p in paths}
+    if not unread: return []
+    there = chain(*([d.name for d in (pairs/s).glob('*__*')] + pairs_in_shards(pairs/s) for s in SPLITS))
+    return sorted(unread & {name.split('__')[0] for name in there})
 
+# %% ../nbs/01_dataset.ipynb #1775db54
 def _remove_stale(pairs, splits, unread):
-    "Delete pairs that are in no split, but those of a photo in `unread`; return the names of both kinds"
+    "Delete folders of pairs that are in no split, but those of a photo in `unread`; return both kinds"
     there = [d for s in SPLITS for d in sorted((pairs/s).glob('*'))]
     stale = [d for d in there if d.name not in splits[d.parent.name] and _is_pair(d)]
-    kept = {d for d in stale if unread and _photo_of(d) in (None, *unread)}
+    kept = {d for d in stale if unread and _photo_of(pair_files(d)) in (None, *unread)}
     for d in stale:
         if d not in kept: remove(d)
     shown = lambda ds: [f'{d.parent.name}/{d.name}' for d in ds]
-    return dict(removed=shown(d for d in stale if d not in kept), kept=shown(sorted(kept)))
-
-# %% ../nbs/01_dataset.ipynb #1775db54
-def _encode_all(todo, loader, enc, batch_size, bar):
-    "Encode and write what `loader` says is missing; return what `meta.json` shall say of it"
-    out = dict(splits={s:{} for s in SPLITS}, skipped={}, damaged={}, made=0)
-    def missing():
-        for p,sha,new,damage,err in loader:
-            boxes,split = _boxes(p, todo.made_by), todo.splits[p.group]
-            if err: out['skipped'][p.path] = err
-            else: out['splits'][split] |= {k: b[2:] for k,b in boxes.items()}
-            out['damaged'] |= {f'{split}/{k}': why for k,why in damage.items()}
-            bar.update(len(boxes)-len(new))
-            about = dict(photo=p.path, group=p.group, fingerprint=sha, encoder=todo.made_by)
-            for k,a in new: yield k, a, about|dict(box=boxes[k])
-    for batch in _batches(missing(), batch_size):
-        features = enc.encode([a for _,a,_ in batch], todo.made_by['layers'], todo.made_by['fuse']).half().cpu()
-        for f,item in zip(features, batch): _write_pair(todo, out, f, *item)
-        bar.update(len(batch))
-    return out
+    return shown(d for d in stale if d not in kept), shown(sorted(kept))
 
 # %% ../nbs/01_dataset.ipynb #fe6d91da
-def _write_pair(todo, out, f, name, target, info):
-    "Save a pair and count it; one whose features are NaN is taken out of its split and listed"
-    split = todo.splits[info['group']]
-    try: save_pair(todo.pairs/split/name, f, target, info); out['made'] += 1
-    except DiskFull: raise
-    except DinoinvError as e: out['skipped'][info['photo']] = f'{name}: {e}'; del out['splits'][split][name]
+def _fulfil(future, f, *args):
+    "Give `future` the result of `f`, or its error"
+    try: future.set_result(f(*args))
+    except BaseException as e: future.set_exception(e)
 
 # %% ../nbs/01_dataset.ipynb #04291c6b
+class _Part:
+    "The pairs of one shard, or of as many folders, on their way to the disk"
+    def __init__(self, plan, part, pool, writer):
+        self.plan,self.part,self.pool,self.writer,self.writing = plan,part,pool,writer,None
+        self.split,number,photos = part
+        self.path = shard_path(plan.pairs/self.split, number)
+        self.fault = shard_fault(self.path, plan.verify) if plan.shards else None
+        self.old = list(read_index(self.path)) if plan.shards else []
+        self.unread,self.dropped = set(plan.skipped),set()
+        self.ready = {k: Future() for p in photos for k in plan.boxes(p)} # of the files of a pair, or None
+
+    def start(self): self.writing = self.writer.submit(self._write)
+
+# %% ../nbs/01_dataset.ipynb #a36b1da4
+@patch
+def add(self:_Part, name, *content):
+    "Pack a new pair and write it, while others are encoded"
+    if not self.writing: self.start()
+    elif self.writing.done(): self.writing.result() # raises what went wrong
+    self.pool.submit(_fulfil, self.ready[name], pair_bytes, *content)
+
+@patch
+def keep(self:_Part, name):
+    "A pair is right: a new shard takes it over, in a folder it stays"
+    self.ready[name].set_result(self.plan.files(self.part, name) if self.plan.shards else None)
+
+@patch
+def drop(self:_Part, name):
+    "There will be no such pair"
+    self.dropped.add(name)
+    self.ready[name].set_result(None)
+
+# %% ../nbs/01_dataset.ipynb #ec33d452
+@patch
+def waiting(self:_Part):
+    "Pairs in the shard that are not asked for, but whose photo can't be read at present"
+    if not self.unread: return []
+    others = [k for k in self.old if k not in self.ready or k in self.dropped]
+    return [k for k in others if _photo_of(self.plan.files(self.part, k)) in (None, *self.unread)]
+
+@patch
+def cancel(self:_Part):
+    for f in self.ready.values():
+        if f: f.cancel()
+
+# %% ../nbs/01_dataset.ipynb #a35ac64b
+@patch
+def _pairs(self:_Part):
+    "Each pair and its files, in order, as soon as they are there"
+    for name in self.ready:
+        files = self.ready[name].result()
+        self.ready[name] = None # its bytes can go
+        if files: yield name, {k: o if isinstance(o, bytes) else o.read_bytes() for k,o in files.items()}
+    for name in self.waiting():
+        yield name, {k: o.read_bytes() for k,o in self.plan.files(self.part, name).items()}
+
+@patch
+def _write(self:_Part):
+    if self.plan.shards: return write_shard(self.path, self._pairs())
+    for name,files in self._pairs(): _write_folder(self.path.parent/name, files)
+
+# %% ../nbs/01_dataset.ipynb #520f9701
+@patch
+def close(self:_Part):
+    "Have written what is still to be; return the pairs that the shard loses, and those that wait in it"
+    if not self.plan.shards: return [],[]
+    waiting = self.waiting()
+    stay = [k for k in self.ready if k not in self.dropped] + waiting
+    if not stay: remove_shard(self.path)
+    elif not self.writing and (self.fault or stay != self.old): self.start()
+    return [k for k in self.old if k not in stay], waiting
+
+# %% ../nbs/01_dataset.ipynb #11c6c8f4
+def _take(part, out, bar, p, sha, new, damage, err):
+    "Settle what there is of a photo; return the patches that are to be encoded, as `(name, target, info)`"
+    plan,boxes = part.plan,part.plan.boxes(p)
+    if err:
+        out['skipped'][p.path] = err
+        part.unread.add(p.path)
+    for k in boxes:
+        if err: part.drop(k)
+        elif k not in new: part.keep(k)
+    out['damaged'] |= {f'{part.split}/{k}': why for k,why in damage.items()}
+    bar.update(len(boxes)-len(new))
+    about = dict(photo=p.path, group=p.group, fingerprint=sha, encoder=plan.made_by)
+    return [(k, a, about|dict(box=boxes[k])) for k,a in new.items()]
+
+# %% ../nbs/01_dataset.ipynb #c0991b43
+def _store(part, out, features, batch):
+    "Hand on what was encoded; pairs whose features are NaN are left out and listed"
+    for f,(name,target,info) in zip(features, batch):
+        if _is_finite(f):
+            part.add(name, f, target, info)
+            out['made'] += 1
+        else:
+            part.drop(name)
+            out['skipped'][info['photo']] = f'{name}: its features are NaN or too large for 16 bits'
+
+# %% ../nbs/01_dataset.ipynb #820812b6
+def _make_part(part, photos, enc, batch_size, bar, out):
+    "Encode what is missing of a part"
+    made_by = part.plan.made_by
+    if part.fault: out['damaged'][f'{part.split}/{part.path.name}'] = part.fault
+    patches = (o for read in photos for o in _take(part, out, bar, *read))
+    for batch in _batches(patches, batch_size):
+        features = enc.encode([a for _,a,_ in batch], made_by['layers'], made_by['fuse'])
+        _store(part, out, features.half().cpu(), batch)
+        bar.update(len(batch))
+    shown = lambda names: [f'{part.split}/{k}' for k in names]
+    removed,kept = map(shown, part.close())
+    out['removed'] += removed
+    out['kept'] += kept
+    out['dropped'] += part.dropped
+
+# %% ../nbs/01_dataset.ipynb #6a36fd10
+def _make_all(plan, parts, enc, batch_size, workers, bar):
+    "Make some parts of a plan, one after the other; return what `meta.json` shall say of it"
+    out = dict(skipped={}, damaged={}, removed=[], kept=[], dropped=[], made=0)
+    jobs = ((i,p) for i,part in enumerate(parts) for p in (None,*part[2]))
+    written = []
+    with ThreadPoolExecutor(max(workers, 1)) as pool, ThreadPoolExecutor(1) as writer:
+        read = _ahead(partial(_read, plan, parts), jobs, pool, 2*max(workers, 1))
+        for i,photos in groupby(read, key=lambda o: o[0]):
+            part = _Part(plan, parts[i], pool, writer)
+            try: _make_part(part, (o[1:] for o in photos if o[1]), enc, batch_size, bar, out)
+            except BaseException: part.cancel(); raise
+            for earlier in written: earlier.result() # a disk that is full is noticed a part later
+            written = [part.writing] if part.writing else []
+        for last in written: last.result()
+    return out
+
+# %% ../nbs/01_dataset.ipynb #cf0e641c
 def _made_by(enc, patch, layers, fuse):
-    "All that shapes the features besides the photo: the encoder's entry of `meta.json`; raises `DinoinvError` on what can't be"
-    if patch < enc.patch or patch % enc.patch: raise DinoinvError(f'patch={patch}: choose a multiple of {enc.patch}, such as {max(patch//enc.patch, 4)*enc.patch}')
+    "All that shapes the features besides the photo: the encoder's entry of `meta.json`"
+    if patch < enc.patch or patch % enc.patch:
+        usual = max(patch//enc.patch, 4)*enc.patch
+        raise DinoinvError(f'patch={patch}: choose a multiple of {enc.patch}, such as {usual}')
     check_layers(layers, fuse, enc.n_layers)
-    return dict(name=enc.name, revision=enc.revision, weights=enc.weights, unit=enc.patch, layers=layers, fuse=fuse, patch=patch)
+    about = dict(name=enc.name, revision=enc.revision, weights=enc.weights, unit=enc.patch)
+    return dict(about, layers=layers, fuse=fuse, patch=patch)
 
 # %% ../nbs/01_dataset.ipynb #7693d316
-def _write_all(todo, enc, options, skipped, batch_size, workers):
-    "Make the pairs that are missing, delete those too many, and write `meta.json` before and after"
-    pairs,made_by = todo.pairs,todo.made_by
+def _begin(pairs, plan, options, force):
+    "Note that work has begun, clean up after killed runs"
+    _check_form(pairs, plan.shards)
+    _check_same(pairs, options, force)
     for s in SPLITS: remove_litter(pairs/s)
-    meta = dict(complete=False, encoder=made_by, options=options, versions=versions())
+    meta = dict(complete=False, encoder=plan.made_by, options=options, versions=versions())
     save_json(pairs/'meta.json', meta)
-    loader = DataLoader(todo, batch_size=None, num_workers=workers, collate_fn=noop)
-    n = sum(len(_boxes(p, made_by)) for p in todo.photos)
-    with progress(total=n, unit='patch', desc=f'encoding with {enc.name}') as bar:
-        meta |= _encode_all(todo, loader, enc, batch_size, bar)
-    meta['skipped'] = skipped|meta['skipped']
-    _check_filled(meta, options['fractions'])
-    meta |= _remove_stale(pairs, meta['splits'], meta['skipped']) | dict(complete=True)
-    save_json(pairs/'meta.json', meta)
+
+# %% ../nbs/01_dataset.ipynb #913f13c5
+def _splits(plan, dropped):
+    "Each split's pairs, with height and width, px"
+    splits = {s:{} for s in SPLITS}
+    for p in plan.photos:
+        splits[plan.splits[p.group]] |= {k: b[2:] for k,b in plan.boxes(p).items() if k not in dropped}
+    return splits
+
+def _finish(plan, outs):
+    "Put together what each process has to tell, delete pairs too many, and write `meta.json`"
+    all_of = lambda k: list(chain(*(o[k] for o in outs)))
+    merged = lambda k: {a:b for o in outs for a,b in o[k].items()}
+    meta = load_json(plan.pairs/'meta.json', dict)
+    meta |= dict(complete=True, splits=_splits(plan, set(all_of('dropped'))))
+    meta |= dict(skipped=plan.skipped|merged('skipped'), damaged=merged('damaged'))
+    meta['made'] = sum(o['made'] for o in outs)
+    _check_filled(meta, meta['options']['fractions'])
+    removed,kept = _remove_stale(plan.pairs, meta['splits'], meta['skipped'])
+    meta |= dict(removed=removed+all_of('removed'), kept=kept+all_of('kept'))
+    save_json(plan.pairs/'meta.json', meta)
     return meta
 
 # %% ../nbs/01_dataset.ipynb #3aa0496c
@@ -407,18 +659,36 @@ def _check_filled(meta, fractions):
     empty = [s for s,f in zip(SPLITS, fractions) if f and not meta['splits'][s]]
     if not empty: return
     listed = '; '.join(f'{k}: {v}' for k,v in [*meta['skipped'].items()][-10:])
-    raise DinoinvError(f'nothing usable is left for {" and ".join(empty)}: {listed}. Mend or remove these files and run again')
+    remedy = 'Mend or remove these files and run again'
+    raise DinoinvError(f'nothing usable is left for {" and ".join(empty)}: {listed}. {remedy}')
 
 def _is_encoder(v): return v != '' if isinstance(v, str) else hasattr(v, 'n_layers')
 
-RULES = dict(encoder=('a name, a folder or a loaded Encoder', _is_encoder), patch=whole(1), fractions=SHARES, seed=whole(0),
-             group_by=one_of('folder','file'), fuse=one_of('concat','mean'), batch_size=whole(1, 10_000),
-             workers=whole(0, 256), max_mpx=number(above=True))
+RULES = dict(encoder=('a name, a folder or a loaded Encoder', _is_encoder), patch=whole(1), fractions=SHARES,
+             seed=whole(0), group_by=one_of('folder','file'), fuse=one_of('concat','mean'), shard_mb=whole(1),
+             batch_size=whole(1, 10_000), workers=whole(0, 256), max_mpx=number(above=True))
 
 # %% ../nbs/01_dataset.ipynb #b6b31da5
+def _plan(photos, pairs, made_by, channels, options, skip_mpx, verify, shards, shard_mb):
+    "Survey the photos, and say what is to be made of them"
+    found,skipped = find_textures(photos, options['group_by'], skip_mpx)
+    groups = [p.group for p in found] + _waiting(pairs, skipped, options['group_by'])
+    splits = _split(groups, *(options[k] for k in ('fractions','seed','group_by')))
+    root = photos.parent if photos.is_file() else photos
+    plan = _Plan(root, pairs, found, splits, skipped, made_by, shards, verify, skip_mpx)
+    plan.parts = _parts(plan, channels, shard_mb)
+    return plan
+
+def _few(plan, world):
+    "Say so if there is less to share than there are processes"
+    n = len(plan.parts)
+    if n >= world: return
+    notice(f'{n} shards for {world} processes, {world-n} have nothing to do: a smaller --shard_mb makes more')
+
+# %% ../nbs/01_dataset.ipynb #85c7e6c8
 def prepare_pairs(
     photos:str|Path,              # folder of texture photos
-    pairs:str|Path,               # folder to write the pairs to, outside of `photos`; what is there and right is kept
+    pairs:str|Path,               # folder to write to, outside of `photos`; what is there and right is kept
     encoder:str|Encoder=DEFAULT,  # name (see `load_encoder`) or a loaded one
     patch:int=518,                # side of a patch, px
     group_by:str='folder',        # what counts as one texture: 'folder' or 'file'
@@ -427,24 +697,35 @@ def prepare_pairs(
     layers:list[int]|None=None,   # hidden states to store, see `Encoder.encode`; None: the final output
     fuse:str='concat',            # how to join several layers: 'concat' or 'mean'
     batch_size:int=16,            # patches encoded at once
-    workers:int=0,                # processes that read photos
+    workers:int=4,                # threads that read photos and pack pairs, at least one
     force:bool=False,             # go on if the folder was made with other options, and replace its pairs
     verify:bool=False,            # compare the files of pairs that are there with their checksums
     max_mpx:float=MAX_MPX,        # the largest photo to read, million pixels
+    shards:bool=False,            # many pairs in a tar, not a folder for each
+    shard_mb:int=500,             # size of a shard, MB: on average between half of it and all
 )->dict: # what was written to meta.json
-    "Texture folders → pairs and splits on disk; raises `DinoinvError` on bad options or if nothing usable is left"
+    "Texture folders → pairs and splits; raises `DinoinvError` on bad options or if nothing usable is left"
     check_settings(locals(), RULES)
-    photos,pairs = Path(photos),Path(pairs)
-    _check_places(photos, pairs)
+    photos,pairs,team = Path(photos),Path(pairs),Processes()
+    team.first(lambda: _check_places(photos, pairs))
     enc = load_encoder(encoder) if isinstance(encoder, str) else encoder
     made_by = _made_by(enc, patch, layers, fuse)
-    found,skipped = find_textures(photos, group_by, max_mpx)
-    splits = _split([p.group for p in found] + _waiting(pairs, skipped, group_by), fractions, seed, group_by)
-    todo = _Todo(photos.parent if photos.is_file() else photos, pairs, found, splits, made_by, verify, max_mpx)
     options = dict(made_by, group_by=group_by, fractions=list(fractions), seed=seed)
-    with one_writer(pairs):
-        _check_same(pairs, options, force)
-        return _write_all(todo, enc, options, skipped, batch_size, workers)
+    options['shards'] = shard_mb if shards else None
+    channels = enc.dim*(len(layers) if layers and fuse == 'concat' else 1)
+    with ExitStack() as stack:
+        def begin():
+            plan = _plan(photos, pairs, made_by, channels, options, max_mpx, verify, shards, shard_mb)
+            stack.enter_context(one_writer(pairs))
+            _begin(pairs, plan, options, force)
+            _few(plan, team.world)
+            return plan
+        plan = team.first(begin)
+        mine = plan.parts[team.rank::team.world]
+        n = sum(len(plan.boxes(p)) for *_,photos in mine for p in photos)
+        with progress(total=n, unit='patch', desc=f'encoding with {enc.name}', disable=team.rank > 0) as bar:
+            outs = team.gather(_make_all(plan, mine, enc, batch_size, workers, bar))
+        return team.first(lambda: _finish(plan, outs))
 
 # %% ../nbs/01_dataset.ipynb #fc43c689
 def token_window(
@@ -472,7 +753,8 @@ class _Cache:
         f,t = load_pair(folder, *expected)
         self.channels = self.channels or len(f)
         if len(f) != self.channels:
-            raise DinoinvError(f'{folder}/{FILES[0]}: {len(f)} channels where others have {self.channels}. {ANEW}')
+            fault = f'{len(f)} channels where others have {self.channels}'
+            raise DinoinvError(f'{folder}/{FILES[0]}: {fault}. {ANEW}')
         pair = self.kept[folder] = f.clone(),t # a mapped file would be read again and again
         self.free -= f.nbytes + t.nbytes
         while self.free < 0: self.free += sum(a.nbytes for a in self.kept.popitem(last=False)[1])
@@ -487,21 +769,23 @@ def _meta_fault(meta):
     if not isinstance(splits, dict): return 'no `splits`'
     fits = lambda n: type(n) is int and n > 0 and n%unit == 0
     for split,sizes in splits.items():
-        if split not in SPLITS or not isinstance(sizes, dict): return f'{split!r} is none of {", ".join(SPLITS)}'
+        if split not in SPLITS: return f'{split!r} is none of {", ".join(SPLITS)}'
+        if not isinstance(sizes, dict): return f'{split} is no table of names and sizes'
         for k,size in sizes.items():
             if not is_name(k): return f'{k!r} in {split} is no name for a pair'
             right = isinstance(size, list) and len(size) == 2 and all(map(fits, size))
             if not right: return f'{k} in {split} has the size {size}'
 
 # %% ../nbs/01_dataset.ipynb #a410b297
-UNKNOWN = dict(name='unknown', revision=None, weights='unknown', layers=None, fuse='concat') # of pairs from elsewhere
+UNKNOWN = dict(name='unknown', revision=None, weights='unknown', layers=None, fuse='concat') # from elsewhere
 
 def load_meta(
     pairs:str|Path, # folder written by `prepare_pairs`
 )->dict:
-    "The `meta.json` of a folder of pairs, checked; raises `DinoinvError` if it is none, or unfinished, or damaged"
+    "The `meta.json` of a folder of pairs; raises `DinoinvError` if it is missing, unfinished or damaged"
     p = Path(pairs)/'meta.json'
-    make,again = f'make them with dinoinv_prepare PHOTOS {pairs}', 'run the same dinoinv_prepare again, it takes up where it stopped'
+    again = 'run the same dinoinv_prepare again, it takes up where it stopped'
+    make = f'make them with dinoinv_prepare PHOTOS {pairs}'
     if not p.is_file(): raise DinoinvError(f'{pairs} holds no pairs (no meta.json): {make}')
     meta = load_json(p, dict, FORCE)
     if not meta.get('complete'): raise DinoinvError(f'{pairs} is unfinished: {again}')
@@ -510,11 +794,74 @@ def load_meta(
     meta['encoder'] = UNKNOWN | meta['encoder']
     return meta
 
+# %% ../nbs/01_dataset.ipynb #976a10cd
+def _checked_bytes(folder):
+    "The files of a pair; raises `DinoinvError` if they are damaged"
+    files = {k: o for k,o in pair_files(folder).items() if o.is_file()}
+    try: damage = _damage(files, _info(files), True)
+    except (OSError, ValueError, LookupError, TypeError): # no checksums
+        damage = None
+        load_pair(folder)
+    if damage: raise DinoinvError(f'{folder}: {damage}. {ANEW}')
+    return {k: o.read_bytes() for k,o in files.items()}
+
+def _deal_pairs(sizes, channels, unit, shard_mb):
+    "Deal the pairs of a split out to shards as `_parts` does, those of one photo together"
+    by = defaultdict(list)
+    for k in sizes: by[k.rsplit('__', 1)[0]].append(k)
+    weights = {photo: _estimate([sizes[k] for k in names], channels, unit) for photo,names in by.items()}
+    return {i: [k for o in dealt for k in by[o]] for i,dealt in deal(weights, shard_mb*10**6).items()}
+
+# %% ../nbs/01_dataset.ipynb #52c2a7f9
+def _new_copy(pairs, out, meta, shards, shard_mb):
+    "The `meta.json` of a copy; raises `DinoinvError` if `out` is no place for it"
+    a,b = pairs.resolve(),out.resolve()
+    if a == b or a in b.parents or b in a.parents:
+        raise DinoinvError(f'{out} and {pairs} lie in each other: choose another folder')
+    _check_target(out)
+    _check_form(out, shards)
+    if (out/'meta.json').exists() and load_json(out/'meta.json', dict).get('complete'):
+        raise DinoinvError(f'{out} holds pairs already: choose another folder')
+    return meta | dict(options=meta.get('options', {}) | dict(shards=shard_mb if shards else None))
+
+# %% ../nbs/01_dataset.ipynb #5fef4b49
+def _copy(pairs, out, meta, shards, shard_mb, bar):
+    first = next(pairs/s/k for s in SPLITS for k in meta['splits'].get(s, ()))
+    channels = len(load_pair(first)[0])
+    for s,sizes in meta['splits'].items():
+        for i,names in _deal_pairs(sizes, channels, meta['encoder']['unit'], shard_mb).items():
+            content = ((k, _checked_bytes(pairs/s/k)) for k in names)
+            if shards: write_shard(shard_path(out/s, i), content)
+            else:
+                for k,files in content: _write_folder(out/s/k, files)
+            bar.update(len(names))
+
+# %% ../nbs/01_dataset.ipynb #8e826fb9
+def copy_pairs(
+    pairs:str|Path,     # folder written by `prepare_pairs`
+    out:str|Path,       # where to, new or left by a copy that was interrupted
+    shards:bool=True,   # many pairs in a tar, else a folder for each
+    shard_mb:int=500,   # size of a shard, MB: on average between half of it and all
+)->dict: # the new `meta.json`
+    "Copy pairs as shards or as folders, byte for byte; raises `DinoinvError` on damaged ones"
+    check_settings(dict(shard_mb=shard_mb), dict(shard_mb=whole(1)))
+    pairs,out = Path(pairs),Path(out)
+    n = sum(map(len, load_meta(pairs)['splits'].values()))
+    meta = load_json(pairs/'meta.json', dict)
+    if not n: raise DinoinvError(f'{pairs} holds no pairs to copy')
+    with one_writer(out), progress(total=n, unit='pair', desc='copying') as bar:
+        meta = _new_copy(pairs, out, meta, shards, shard_mb)
+        save_json(out/'meta.json', meta|dict(complete=False))
+        _copy(pairs, out, meta, shards, shard_mb, bar)
+        save_json(out/'meta.json', meta)
+    return meta
+
 # %% ../nbs/01_dataset.ipynb #d38b11ba
 CROP = ('a whole number from 1 up, or None for whole patches', lambda v: v is None or whole(1)[1](v))
 
+# %% ../nbs/01_dataset.ipynb #99682fdd
 class PairsDataset(Dataset):
-    "Aligned crops of one split: `features (C,h,w)`, `target (3,crop,crop)` bytes, `offset (2,)` of the crop in the window"
+    "Aligned crops of one split: `features (C,h,w)`, `target (3,crop,crop)` bytes, `offset (2,)` in the window"
     def __init__(self,
         pairs:str|Path,     # folder written by `prepare_pairs`
         split:str='train',  # 'train', 'val' or 'test'
@@ -534,11 +881,13 @@ class PairsDataset(Dataset):
 
     def __len__(self): return len(self.names)
 
-    def whole(self):
-        "The same pairs uncropped, in order; what has been read is shared"
-        ds = copy(self)
-        ds.crops,ds.random = self.sizes,False
-        return ds
+# %% ../nbs/01_dataset.ipynb #af71a602
+@patch
+def whole(self:PairsDataset):
+    "The same pairs uncropped, in order; what has been read is shared"
+    ds = copy(self)
+    ds.crops,ds.random = self.sizes,False
+    return ds
 
 # %% ../nbs/01_dataset.ipynb #0aaefc99
 @patch
@@ -573,18 +922,21 @@ class Batches:
         check_settings(dict(batch_size=size), dict(batch_size=whole(1)))
         self.ds,self.size,self.shuffle,self.rank,self.world = ds,size,shuffle,rank,world
 
-    def _all(self):
-        rng = np.random.default_rng((self.ds.seed, self.ds.epoch))
-        order = rng.permutation(len(self.ds)) if self.shuffle else range(len(self.ds))
-        by = defaultdict(list)
-        for i in order: by[self.ds.crops[i]].append(int(i))
-        bs = [v[k:k+self.size] for v in by.values() for k in range(0, len(v), self.size)]
-        return [bs[i] for i in rng.permutation(len(bs))] if self.shuffle else bs
-
-    def _mine(self): # in training every process must take part in every step; a last batch too small for that is dropped
+    def _mine(self): # in training all take part in every step; a batch too small for that is dropped
         return [b[self.rank::self.world] for b in self._all() if len(b) >= self.world or not self.shuffle]
     def __iter__(self): return (b for b in self._mine() if b)
     def __len__(self): return len([b for b in self._mine() if b])
+
+# %% ../nbs/01_dataset.ipynb #a5d19003
+@patch
+def _all(self:Batches):
+    "The batches of all processes"
+    rng = np.random.default_rng((self.ds.seed, self.ds.epoch))
+    order = rng.permutation(len(self.ds)) if self.shuffle else range(len(self.ds))
+    by = defaultdict(list)
+    for i in order: by[self.ds.crops[i]].append(int(i))
+    bs = [v[k:k+self.size] for v in by.values() for k in range(0, len(v), self.size)]
+    return [bs[i] for i in rng.permutation(len(bs))] if self.shuffle else bs
 
 # %% ../nbs/01_dataset.ipynb #fda4daf1
 def describe(
@@ -605,38 +957,50 @@ def parse_layers(
 )->list[int]|None:
     "A list of layers from the command line; raises `DinoinvError` if it isn't one"
     try: return [int(o) for o in layers.split(',')] if layers else None
-    except ValueError: raise DinoinvError(f'--layers {layers}: give numbers with commas between them, such as 2,5,8,11') from None
+    except ValueError: raise DinoinvError(f'--layers {layers}: give numbers, such as 2,5,8,11') from None
 
 def _parse_fractions(fractions):
     try: return tuple(float(o) for o in fractions.split(','))
-    except ValueError: raise DinoinvError(f'--fractions {fractions}: give three numbers with commas between them, such as .8,.1,.1') from None
+    except ValueError: raise DinoinvError(f'--fractions {fractions}: give three, such as .8,.1,.1') from None
 
 # %% ../nbs/01_dataset.ipynb #d263066e
 @command
 def dinoinv_prepare(
     photos:str,             # folder of texture photos, one subfolder a texture
     pairs:str,              # folder to write the pairs to; a second run does only what is missing
-    encoder:str=DEFAULT,    # hub id of a DINOv2 model, a folder written with save_pretrained, 'mini', 'untrained' (the control), 'untrained:NAME' or 'auto'
-    patch:int=518,          # side of a patch, px, a multiple of 14; a smaller photo gives one patch, as large as it can
+    encoder:str=DEFAULT,    # hub id, folder of save_pretrained, mini, untrained[:NAME] (the control) or auto
+    patch:int=518,          # side of a patch, px, a multiple of 14; less in photos that are smaller
     group_by:str='folder',  # what counts as one texture, so stays in one split: folder or file
     fractions:str='.8,.1,.1', # of the textures, for train, val and test
     seed:int=0,             # of the split
     layers:str=None,        # hidden states to store, such as 2,5,8,11; default: the final output
     fuse:str='concat',      # how to join several layers: concat or mean
     batch_size:int=16,      # patches encoded at once
-    workers:int=0,          # processes that read photos
-    force:bool=False,       # go on if PAIRS was made with other options or its meta.json is damaged; replace its pairs
+    workers:int=4,          # threads that read photos and pack pairs beside the encoder
+    force:bool=False,       # go on if PAIRS has other options or a damaged meta.json; replace its pairs
     verify:bool=False,      # compare the files of pairs with their checksums; sizes are compared anyway
     max_mpx:float=MAX_MPX,  # the largest photo to read, million pixels
+    shards:bool=False,      # write tars of many pairs (WebDataset), not a folder for each pair
+    shard_mb:int=500,       # size of a shard, MB: on average between half of it and all
+    copy:bool=False,        # PHOTOS are pairs: copy them, as folders or, with --shards, as shards
     debug:bool=False,       # show the full traceback of an error
 ):
-    """Turn folders of texture photos into pairs of DINOv2 features and RGB patches, in train, val and test splits by texture.
+    """Turn texture photos into pairs of DINOv2 features and RGB patches, in splits by texture.
 
     PNG, JPEG, WebP, TIFF and BMP are read; what can't be used is listed at the end with the reason.
 
       dinoinv_prepare photos/ pairs/
       dinoinv_prepare photos/ pairs/ --group_by file --patch 252 --layers 2,5,8,11
+      dinoinv_prepare pairs/ shards/ --copy --shards
+
+    On several GPUs or machines: torchrun --nproc_per_node 8 -m dinoinv.dataset photos/ pairs/ --shards
     """
     shares,layers = _parse_fractions(fractions),parse_layers(layers)
-    meta = prepare_pairs(photos, pairs, encoder, patch, group_by, shares, seed, layers, fuse, batch_size, workers, force, verify, max_mpx)
-    print(describe(meta) + f'\n\nNext: dinoinv_train {pairs} RUN')
+    if copy: meta = copy_pairs(photos, pairs, shards, shard_mb)
+    else: meta = prepare_pairs(photos, pairs, encoder, patch, group_by, shares, seed, layers, fuse,
+                               batch_size, workers, force, verify, max_mpx, shards, shard_mb)
+    if int(os.environ.get('RANK', 0)): return # the first process speaks for all
+    print(f'copied to {pairs}' if copy else describe(meta), f'\nNext: dinoinv_train {pairs} RUN', sep='\n')
+
+# %% ../nbs/01_dataset.ipynb #2e5a9271
+if __name__ == '__main__' and '__file__' in globals(): dinoinv_prepare() # not in a notebook
