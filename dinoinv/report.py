@@ -230,8 +230,7 @@ def name_of(
     model:str, # its key in a study's results
 )->str:
     "What a model is called"
-    names = dict(target='the target itself', low_pass='low-pass oracle')
-    if model in ('linear_probe','mean_colour'): return model.replace('_', ' ')
+    names = dict(low_pass='low-pass oracle', linear_probe='linear probe', mean_colour='mean colour')
     return names.get(model, f'{model} decoder')
 
 def plot_inversion(
@@ -279,7 +278,7 @@ def findings(
     r:dict, # a study's results
 )->list[str]:
     "The answers to the five questions in plain words"
-    said,asked = _environment().get_template('findings.j2').module,('depth','frequencies','textures','limits','inversion')
+    said,asked = _environment().get_template('findings.j2').module,['depth','frequencies','textures','limits','inversion']
     texts = [unescape(str(getattr(said, q)(r))) for q in asked]
     return [t for t in (re.sub(r'\s+', ' ', t).strip() for t in texts) if t]
 
@@ -290,8 +289,9 @@ def headline(
     "The lines of the headline table"
     if r['about']['is_control']: return []
     best,d,f,rows = r['about']['best'],r['depth'],r['frequencies'],[]
-    for what,reader,k in HEAD_DEPTH if d else ():
-        rows.append(('Depth, PSNR in dB', what, *(score(v[k]) for v in d[reader].values()), gain(d['gain'][reader][k])))
+    for what,reader,k in HEAD_DEPTH if d and d['gain'] else ():
+        both = [score(v[k]) for v in d[reader].values()]
+        rows.append(('Depth, PSNR in dB', what, *both, gain(d['gain'][reader][k])))
     if best not in r['gains']: return rows
     percent = lambda v: f'{100*(1-v):.1f} %'
     for i,b in enumerate(f['bands']):
@@ -341,7 +341,8 @@ def write_report(
         panels[q] = [svg(f, f'{q}-{i}') for i,f in enumerate(figs)]
         for i,f in enumerate(figs): _write(out/f'figures/{q}-{i+1}.svg', svg(f, f'{q}-{i}', True))
     cards = [c | dict(pictures={k: data_uri(v) for k,v in c['pictures'].items()}) for c in cards]
-    parts = dict(panels=panels, cards=cards, headline=headline(r), css=(ASSETS/'study.css').read_text(encoding='utf-8'))
+    css = (ASSETS/'study.css').read_text(encoding='utf-8')
+    parts = dict(panels=panels, cards=cards, headline=headline(r), css=css)
     bands = [f'{b} ({lo:.2g}–{hi:.2g})' for b,(lo,hi) in r['frequencies']['bands'].items()]
     html = _environment().get_template('study.html').render(r=r, about=r['about'], bands=bands, **parts)
     save_json(out/'report.json', r)
