@@ -247,8 +247,8 @@ def objective(
 # %% ../nbs/06_pretrain.ipynb #1cf65122
 def choice_spread(
     targets:torch.Tensor, # (B,prototypes), sums of 1
-)->dict[str,torch.Tensor]:
-    "Prototypes the teacher wavers between for a picture (`wavers`) and uses over all (`uses`): exp of entropies"
+)->dict[str,torch.Tensor]: # `wavers`, `uses`
+    "Prototypes the teacher wavers between for a picture, and uses over all: exponentials of entropies"
     entropy = lambda p: -(p*(p+1e-9).log()).sum(-1)
     return dict(wavers=entropy(targets).mean().exp(), uses=entropy(targets.mean(0)).exp())
 
@@ -320,7 +320,7 @@ def make_adamw(
 
 # %% ../nbs/06_pretrain.ipynb #c64a3290
 @patch
-def crops(self:Pretraining)->tuple: # large crops for the teacher, those for the student, small ones, hidden patches
+def crops(self:Pretraining)->tuple: # large ones for the teacher and for the student, small ones, hidden patches
     "What a step looks at, drawn by its number and the seed"
     cfg,acc = self.cfg,self.acc
     rng = torch.Generator().manual_seed((cfg.seed*10**6 + self.step)*1000 + acc.process_index)
@@ -472,6 +472,7 @@ def plot_pretraining(
         with atomic_path(path) as p: fig.savefig(p, dpi=110)
     return fig
 
+# %% ../nbs/06_pretrain.ipynb #d7cd94bd
 def _plot_tests(ax, rows):
     "What the teacher sees (left axis) and remembers (right axis) by step"
     steps = [r['step'] for r in rows]

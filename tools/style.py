@@ -1,0 +1,26 @@
+"""Exported cells have at most 20 lines, of at most 110 characters: list those that don't.
+
+    python tools/style.py
+"""
+import re, sys
+import nbformat
+from nbdev.config import get_config
+from nbdev.doclinks import nbglob
+
+MOST_LINES,WIDEST = 20,110
+SIGNATURE = re.compile(r'^(@|def |class |    def |\s+\w+:.*#|\s*\*+\w+|\):?|\)->)') # documents itself; it isn't counted
+
+def faults(path):
+    "What is too long in the exported cells of a notebook"
+    for cell in nbformat.read(path, 4).cells:
+        lines = cell.source.splitlines()
+        if cell.cell_type != 'code' or not lines or not lines[0].startswith('#| export'): continue
+        counted = [l for l in lines[1:] if l.strip() and not SIGNATURE.match(l)]
+        name = next((l for l in lines[1:] if l.strip()), '')[:60]
+        if len(counted) > MOST_LINES: yield f'{path.name}: {len(counted)} lines in the cell that begins {name!r}'
+        yield from (f'{path.name}: {len(l)} characters: {l.strip()[:60]}…' for l in lines if len(l) > WIDEST)
+
+if __name__ == '__main__':
+    found = [f for p in sorted(nbglob(get_config().nbs_path, as_path=True)) for f in faults(p)]
+    print('\n'.join(found) or 'every exported cell is short')
+    sys.exit(bool(found))
