@@ -788,7 +788,8 @@ def summary_table(
     about = f"n={best['val']['n']} · {size:.2f} M parameters · encoder: {encoder}"
     return '\n'.join(lines + [about, f"decoder: {epoch_line(best['epoch'])}"])
 
-def _summary(run, log): return summary_table(log, *(load_json(Path(run)/f'{k}.json') for k in ('baselines','config')))
+def _summary(run, log):
+    return summary_table(log, *(load_json(Path(run)/f'{k}.json') for k in ('baselines','config')))
 
 # %% ../nbs/03_train.ipynb #bec85e82
 if __name__ == '__main__' and '__file__' in globals(): # for `-m dinoinv.train`; a notebook has no file
