@@ -613,6 +613,7 @@ def _read_state(path):
 def _take(self:Run, state):
     rates,log = self.sched.base_lrs,state['log']
     if [r['epoch'] for r in log] != [*range(len(log))]: raise ValueError('its log has gaps')
+    if not all(v.isfinite().all() for v in state['model'].values()): raise ValueError('weights are NaN or infinite')
     for k,o in self._parts().items(): o.load_state_dict(state[k])
     self.log,self.sched.base_lrs = log,rates # the peak rate may have been lowered
     share = self.sched.lr_lambdas[0](self.sched.last_epoch)
