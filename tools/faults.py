@@ -585,10 +585,11 @@ def train_damage(t, n):
         said = outcome[1]
         if t.check(outcome, ['done','refused'], what) and outcome[0] == 'refused':
             if str(out) not in said or 'weights_only' in said: t.bad('wrong', f'{what}: not named in {said}')
-            if 'delete' in said:
-                remove(said.split(' is ')[0].split(' cannot ')[0])
+            state = re.search(r'delete (\S+/state.pt)', said)
+            if state or 'delete it' in said:
+                remove(state[1] if state else said.split(' is ')[0].split(' cannot ')[0])
                 outcome = attempt(train(out, resume=True))
-                t.check(outcome, ['done'], f'{what}, as advised')
+                t.check(outcome, ['done'], f'{what}, after {said}')
         if outcome[0] == 'done' and how != 'flip': judge_run(t, out, want, what)
         shutil.rmtree(out)
 
