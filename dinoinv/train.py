@@ -552,7 +552,19 @@ def begin(self:Run,
     main_first(self.acc, lambda: self._open(resume, baselines))
     self.probes,self.base = load_baselines(self.out, self.acc.device)
     self._model()
+    if self.log: self._check_best()
     if self.acc.is_main_process: self._note()
+
+# %% ../nbs/03_train.ipynb #997b5433
+@patch
+def _check_best(self:Run):
+    "Raise `DinoinvError` if the best decoder so far is damaged: it may stay the best"
+    best,remedy = self.out/'best',f'delete {self.out}/state.pt and resume, and the run starts over'
+    for k in ('config.json','model.safetensors','val_errors.json'):
+        if not (best/k).is_file(): raise DinoinvError(f'{best}/{k} is missing: {remedy}')
+    load_whole(Decoder, best, remedy)
+    load_probes(best, remedy=remedy)
+    best_epoch(best)
 
 # %% ../nbs/03_train.ipynb #fe5e97ad
 @patch
@@ -613,6 +625,8 @@ def _read_state(path):
 def _take(self:Run, state):
     rates,log = self.sched.base_lrs,state['log']
     if [r['epoch'] for r in log] != [*range(len(log))]: raise ValueError('its log has gaps')
+    bad = [k for k,v in state['model'].items() if not v.isfinite().all()]
+    if bad: raise ValueError(f'{bad[0]} holds NaN or infinite numbers')
     for k,o in self._parts().items(): o.load_state_dict(state[k])
     self.log,self.sched.base_lrs = log,rates # the peak rate may have been lowered
     share = self.sched.lr_lambdas[0](self.sched.last_epoch)
@@ -788,7 +802,8 @@ def summary_table(
     about = f"n={best['val']['n']} · {size:.2f} M parameters · encoder: {encoder}"
     return '\n'.join(lines + [about, f"decoder: {epoch_line(best['epoch'])}"])
 
-def _summary(run, log): return summary_table(log, *(load_json(Path(run)/f'{k}.json') for k in ('baselines','config')))
+def _summary(run, log):
+    return summary_table(log, *(load_json(Path(run)/f'{k}.json') for k in ('baselines','config')))
 
 # %% ../nbs/03_train.ipynb #bec85e82
 if __name__ == '__main__' and '__file__' in globals(): # for `-m dinoinv.train`; a notebook has no file
