@@ -5,7 +5,7 @@
     python tools/docs.py check [OUT]         list broken links and anchors, and images without alt text
     python tools/docs.py run [NOTEBOOK ...]  execute notebooks in place and save their outputs (all of them by default)
 """
-import argparse, json, re, sys, tempfile, warnings
+import argparse, ast, io, json, re, sys, tempfile, tokenize, warnings
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -14,10 +14,11 @@ import nbformat, yaml
 from fastcore.xtras import working_directory
 from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 from nbdev.config import get_config
-from nbdev.doclinks import nbglob
+from nbdev.doclinks import NbdevLookup, nbglob
 
 cfg = get_config()
 root,nbs = cfg.config_path,cfg.nbs_path
+assets = Path(__file__).parent/'site'
 base = cfg.doc_host + cfg.doc_baseurl + '/'
 
 # ---- notebooks: what a page can't show ----
@@ -116,12 +117,103 @@ def do_readme(check):
         p.parent.mkdir(exist_ok=True)
         p.write_bytes(b)
 
+# ---- site: what an exported name is, and its code ----
+
+EXPORTED = re.compile(r'^#\|\s*export', re.M)
+
+def code_of(cell): return re.sub(r'^#\|.*\n', '', cell.source, flags=re.M).strip()
+
+def defined(source):
+    "The functions, classes and patched methods of `source`: name → (node, whether it is patched)"
+    found = {}
+    for o in ast.parse(source).body:
+        if not isinstance(o, (ast.FunctionDef, ast.ClassDef)): continue
+        patched = any(getattr(d, 'id', '')=='patch' for d in o.decorator_list)
+        found[f'{ast.unparse(o.args.args[0].annotation)}.{o.name}' if patched else o.name] = o, patched
+    return found
+
+def function_of(node):
+    "The function that is called: `node` itself, or the `__init__` of a class; None for a dataclass"
+    if isinstance(node, ast.FunctionDef): return node
+    return next((o for o in node.body if isinstance(o, ast.FunctionDef) and o.name=='__init__'), None)
+
+def parameters(node, patched):
+    "(name, type, default, line) of each parameter of a function or class, or field of a dataclass"
+    func = function_of(node)
+    if not func: return [(o.target.id, o.annotation, o.value, o.end_lineno) for o in node.body if isinstance(o, ast.AnnAssign)]
+    a = func.args
+    plain = a.posonlyargs + a.args
+    pairs = [*zip(plain, [None]*(len(plain)-len(a.defaults)) + a.defaults), *zip(a.kwonlyargs, a.kw_defaults)]
+    rows = [(o.arg, o.annotation, d, (d or o).end_lineno) for o,d in pairs]
+    rows += [(stars+o.arg, o.annotation, None, o.end_lineno) for stars,o in (('*',a.vararg), ('**',a.kwarg)) if o]
+    return rows[patched or func is not node:] # without `self`
+
+def entry(name, source):
+    "What stands under a name: how it is called, what it does, its parameters as a list"
+    node,patched = defined(source)[name]
+    rows,func = parameters(node, patched),function_of(node)
+    said = {t.start[0]: t.string.lstrip('# ') for t in tokenize.generate_tokens(io.StringIO(source).readline) if t.type==tokenize.COMMENT}
+    def text(o): return ast.get_source_segment(source, o.slice.elts[0] if ast.unparse(o).startswith('Annotated[') else o)
+    def line(words, at): return f'* {words}' + (f' – {said[at]}' if at in said else '')
+    call = ', '.join(k + (f'={text(d)}' if d is not None else '') for k,_,d,_ in rows)
+    lines = [line(f"`{k}{f': {text(t)}' if t is not None else ''}{f' = {text(d)}' if d is not None else ''}`", at) for k,t,d,at in rows]
+    returns = func.returns if func else None
+    if returns is not None and ast.unparse(returns)!='None': lines.append(line(f'returns `{text(returns)}`', returns.end_lineno))
+    about = ast.get_docstring(node) or (func and ast.get_docstring(func)) or ''
+    return '\n\n'.join(filter(None, [f'### {name}', f'```python\n{name}({call})\n```', about, '\n'.join(lines)]))
+
+def folded(source): return f'<details class="code"><summary>Code</summary>\n\n```python\n{source}\n```\n\n</details>'
+
+def documented(nb, path):
+    "`nb` with an entry for each public name that the notebook at `path` exports, and all of its exported code, folded"
+    shown = {m[1]: c for c in nb.cells if c.cell_type=='code' and (m := re.search(r'^show_doc\(([\w.]+)', c.source, re.M))}
+    cells,last = {c.get('id'): c for c in nb.cells},None
+    for c in nbformat.read(path, 4).cells:
+        if c.id in cells: last = cells[c.id]
+        if c.id in cells or c.cell_type!='code' or not EXPORTED.search(c.source): continue
+        source = code_of(c)
+        names = [k for k in defined(source) if k in shown and shown[k].outputs]
+        for k in names:
+            data = shown[k].outputs[0].data
+            link = ''.join(data['text/markdown']).partition('### ')[0] # nbdev's, to the line in the repository
+            data['text/markdown'] = link + NbdevLookup().linkify(entry(k, source))
+            last = shown[k]
+        if names: last.outputs[0].data['text/markdown'] += '\n\n' + folded(source)
+        elif last is not None:
+            nb.cells.insert(nb.cells.index(last)+1, nbformat.v4.new_markdown_cell(folded(source)))
+            last = nb.cells[nb.cells.index(last)+1]
+    return nb
+
 # ---- site ----
+
+NOT_FOUND = """---
+title: No such page
+---
+
+There is no page at this address. [Start here](index.ipynb), or use the search.
+"""
+
+def finish(page):
+    "What smalldocs leaves out: canonical address, social card, version, and pictures that a click enlarges"
+    html = page.read_text()
+    head = f'<link rel="canonical" href="{base}{page.name}">\n<style>{(assets/"site.css").read_text()}</style>\n'
+    if 'og:image"' not in html: head += f'<meta property="og:image" content="{base}images/readme-1-0.png">\n'
+    if page.name=='404.html': head = f'<base href="{base}">\n' + head # it is shown at any address
+    html = html.replace('</head>', head + '</head>', 1)
+    html = html.replace('<span class="navbar-title">dinoinv</span>', f'<span class="navbar-title">dinoinv <small>{cfg.version}</small></span>')
+    page.write_text(html.replace('</body>', f'<script>{(assets/"site.js").read_text()}</script>\n</body>', 1))
 
 def do_site(out):
     "Build the site into `out`, and return smalldocs' warnings"
     from nbdev.quarto import refresh_quarto_yml
     from nbdev.serve import proc_nbs
+    refresh_quarto_yml()
+    with working_directory(root): # nbdev skips any path with a dot folder in it, so give it one without
+        proc = proc_nbs(nbs.relative_to(root), force=True, n_workers=2)
+    return build(proc, Path(out).resolve())
+
+def build(proc, out):
+    "Render the notebooks that nbdev processed into `proc`"
     from smalldocs.config import load as load_project
     from smalldocs.site import Site
 
@@ -137,14 +229,13 @@ def do_site(out):
         def resolve(self, href, page, record=True): return super().resolve(self.inside(href), page, record)
         def llms_link(self, href, page): return super().llms_link(self.inside(href), page)
 
-    refresh_quarto_yml()
-    with working_directory(root): # nbdev skips any path with a dot folder in it, so give it one without
-        proc = proc_nbs(nbs.relative_to(root), force=True, n_workers=2)
-    for p in nbglob(proc, as_path=True): nbformat.write(load(p), p)
+    for p in nbglob(proc, as_path=True): nbformat.write(documented(load(p), nbs/p.relative_to(proc)), p)
+    (proc/'404.qmd').write_text(NOT_FOUND)
     site = NbdevSite(load_project(proc))
-    site.out = Path(out).resolve()
+    site.out = out
     site.build()
-    for p in site.out.glob('*.llms.md'): p.write_text(re.sub(rf'{GALLERY}.*?</script>', 'An interactive gallery of reconstructions: open the page.', p.read_text(), flags=re.S))
+    for p in out.glob('*.html'): finish(p)
+    for p in out.glob('*.llms.md'): p.write_text(re.sub(rf'{GALLERY}.*?</script>', 'An interactive gallery of reconstructions: open the page.', p.read_text(), flags=re.S))
     return [w for w in site.warnings if 'output-file' not in w]
 
 # ---- checks ----
@@ -161,7 +252,7 @@ class Page(HTMLParser):
             self.ids.add(a['id'])
             if re.fullmatch(r'section|h\d', tag): self.near = a['id']
         if tag=='img' and not a.get('alt') and a.get('role')!='presentation': self.bare.append(self.near)
-        self.links += [a[k] for k in ('href', 'src') if a.get(k)]
+        if tag!='base' and a.get('rel')!='canonical': self.links += [a[k] for k in ('href', 'src') if a.get(k)]
 
 def do_check(out):
     "What is broken in the site at `out`"
