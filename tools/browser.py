@@ -106,7 +106,7 @@ def drive_gallery(page, host, data):
     changes(stage, button('hover').click, 'hover'); away(); check('reconstruction' in tags()[0], f'away from the picture: {tags()}')
     changes(stage, at('.stage').hover, 'pointing at the picture'); check(tags()==['target'], f'over the picture: {tags()}'); away()
     changes(stage, lambda: page.keyboard.press('Space'), 'hover, by the space bar')
-    changes(stage, button('flicker').click, 'flicker'); changes(stage, lambda: None, 'flicker alternates', 3)
+    button('flicker').click(); changes(tags, lambda: None, 'flicker alternates')
     page.keyboard.press('4'); check(button('side by side').get_attribute('aria-pressed')=='true', 'keys choose the view')
     changes(stage, lambda: page.keyboard.press('+'), 'zoom'); button('Zoom in').click()
     changes(stage, lambda: drag(.4, .2), 'panning'); changes(stage, lambda: page.keyboard.press('Shift+ArrowDown'), 'panning by keyboard')

@@ -235,6 +235,7 @@ def build(proc, out):
     site.out = out
     site.build()
     for p in out.glob('*.html'): finish(p)
+    (out/'404.llms.md').unlink(missing_ok=True)
     for p in out.glob('*.llms.md'): p.write_text(re.sub(rf'{GALLERY}.*?</script>', 'An interactive gallery of reconstructions: open the page.', p.read_text(), flags=re.S))
     return [w for w in site.warnings if 'output-file' not in w]
 
