@@ -140,48 +140,67 @@ def function_of(node):
 def parameters(node, patched):
     "(name, type, default, line) of each parameter of a function or class, or field of a dataclass"
     func = function_of(node)
-    if not func: return [(o.target.id, o.annotation, o.value, o.end_lineno) for o in node.body if isinstance(o, ast.AnnAssign)]
+    if not func:
+        fields = [o for o in node.body if isinstance(o, ast.AnnAssign)]
+        return [(o.target.id, o.annotation, o.value, o.end_lineno) for o in fields]
     a = func.args
     plain = a.posonlyargs + a.args
-    pairs = [*zip(plain, [None]*(len(plain)-len(a.defaults)) + a.defaults), *zip(a.kwonlyargs, a.kw_defaults)]
+    defaults = [None]*(len(plain)-len(a.defaults)) + a.defaults
+    pairs = [*zip(plain, defaults), *zip(a.kwonlyargs, a.kw_defaults)]
     rows = [(o.arg, o.annotation, d, (d or o).end_lineno) for o,d in pairs]
-    rows += [(stars+o.arg, o.annotation, None, o.end_lineno) for stars,o in (('*',a.vararg), ('**',a.kwarg)) if o]
+    rows += [(f'*{o.arg}', o.annotation, None, o.end_lineno) for o in [a.vararg] if o]
+    rows += [(f'**{o.arg}', o.annotation, None, o.end_lineno) for o in [a.kwarg] if o]
     return rows[patched or func is not node:] # without `self`
+
+def comments(source):
+    "line → its comment"
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    return {t.start[0]: t.string.lstrip('# ') for t in tokens if t.type==tokenize.COMMENT}
 
 def entry(name, source):
     "What stands under a name: how it is called, what it does, its parameters as a list"
     node,patched = defined(source)[name]
-    rows,func = parameters(node, patched),function_of(node)
-    said = {t.start[0]: t.string.lstrip('# ') for t in tokenize.generate_tokens(io.StringIO(source).readline) if t.type==tokenize.COMMENT}
-    def text(o): return ast.get_source_segment(source, o.slice.elts[0] if ast.unparse(o).startswith('Annotated[') else o)
-    def line(words, at): return f'* {words}' + (f' – {said[at]}' if at in said else '')
-    call = ', '.join(k + (f'={text(d)}' if d is not None else '') for k,_,d,_ in rows)
-    lines = [line(f"`{k}{f': {text(t)}' if t is not None else ''}{f' = {text(d)}' if d is not None else ''}`", at) for k,t,d,at in rows]
-    returns = func.returns if func else None
-    if returns is not None and ast.unparse(returns)!='None': lines.append(line(f'returns `{text(returns)}`', returns.end_lineno))
-    about = ast.get_docstring(node) or (func and ast.get_docstring(func)) or ''
-    return '\n\n'.join(filter(None, [f'### {name}', f'```python\n{name}({call})\n```', about, '\n'.join(lines)]))
+    rows,func,said = parameters(node, patched),function_of(node),comments(source)
+    def text(o, before=''):
+        if o is None: return ''
+        if ast.unparse(o).startswith('Annotated['): o = o.slice.elts[0]
+        return before + ast.get_source_segment(source, o)
+    def line(words, at): return f'* {words} – {said[at]}' if at in said else f'* {words}'
+    call = ', '.join(k + text(d, '=') for k,_,d,_ in rows)
+    lines = [line(f"`{k}{text(t, ': ')}{text(d, ' = ')}`", at) for k,t,d,at in rows]
+    returns = text(func.returns) if func else ''
+    if returns not in ('', 'None'): lines.append(line(f'returns `{returns}`', func.returns.end_lineno))
+    about = ast.get_docstring(node) or (func and ast.get_docstring(func))
+    parts = [f'### {name}', f'```python\n{name}({call})\n```', about, '\n'.join(lines)]
+    return '\n\n'.join(filter(None, parts))
 
-def folded(source): return f'<details class="code"><summary>Code</summary>\n\n```python\n{source}\n```\n\n</details>'
+def folded(source):
+    return f'<details class="code"><summary>Code</summary>\n\n```python\n{source}\n```\n\n</details>'
+
+def shows(cell):
+    "The name that a cell of nbdev's documents"
+    m = re.search(r'^show_doc\(([\w.]+)', cell.source, re.M) if cell.cell_type=='code' else None
+    return m[1] if m and cell.outputs else None
 
 def documented(nb, path):
-    "`nb` with an entry for each public name that the notebook at `path` exports, and all of its exported code, folded"
-    shown = {m[1]: c for c in nb.cells if c.cell_type=='code' and (m := re.search(r'^show_doc\(([\w.]+)', c.source, re.M))}
+    "`nb` with an entry for each public name that the notebook at `path` exports, and all its code, folded"
+    shown = {shows(c): c for c in nb.cells}
     cells,last = {c.get('id'): c for c in nb.cells},None
     for c in nbformat.read(path, 4).cells:
         if c.id in cells: last = cells[c.id]
         if c.id in cells or c.cell_type!='code' or not EXPORTED.search(c.source): continue
         source = code_of(c)
-        names = [k for k in defined(source) if k in shown and shown[k].outputs]
+        names = [k for k in defined(source) if k in shown]
         for k in names:
-            data = shown[k].outputs[0].data
-            link = ''.join(data['text/markdown']).partition('### ')[0] # nbdev's, to the line in the repository
-            data['text/markdown'] = link + NbdevLookup().linkify(entry(k, source))
             last = shown[k]
-        if names: last.outputs[0].data['text/markdown'] += '\n\n' + folded(source)
+            data = last.outputs[0].data
+            link = ''.join(data['text/markdown']).partition('### ')[0] # nbdev's, to the repository
+            data['text/markdown'] = link + NbdevLookup().linkify(entry(k, source))
+        if names: data['text/markdown'] += '\n\n' + folded(source)
         elif last is not None:
-            nb.cells.insert(nb.cells.index(last)+1, nbformat.v4.new_markdown_cell(folded(source)))
-            last = nb.cells[nb.cells.index(last)+1]
+            at = nb.cells.index(last)+1
+            last = nbformat.v4.new_markdown_cell(folded(source))
+            nb.cells.insert(at, last)
     return nb
 
 # ---- site ----
@@ -196,12 +215,17 @@ There is no page at this address. [Start here](index.ipynb), or use the search.
 def finish(page):
     "What smalldocs leaves out: canonical address, social card, version, and pictures that a click enlarges"
     html = page.read_text()
-    head = f'<link rel="canonical" href="{base}{page.name}">\n<style>{(assets/"site.css").read_text()}</style>\n'
+    style,script = ((assets/k).read_text() for k in ('site.css','site.js'))
+    head = f'<link rel="canonical" href="{base}{page.name}">\n<style>{style}</style>\n'
     if 'og:image"' not in html: head += f'<meta property="og:image" content="{base}images/readme-1-0.png">\n'
-    if page.name=='404.html': head = f'<base href="{base}">\n' + head # it is shown at any address
-    html = html.replace('</head>', head + '</head>', 1)
-    html = html.replace('<span class="navbar-title">dinoinv</span>', f'<span class="navbar-title">dinoinv <small>{cfg.version}</small></span>')
-    page.write_text(html.replace('</body>', f'<script>{(assets/"site.js").read_text()}</script>\n</body>', 1))
+    if page.name=='404.html': head = f'<base href="{base}">\n{head}' # it is shown at any address
+    title = f'<span class="navbar-title">{cfg.title}'
+    for a,b in (('</head>', f'{head}</head>'),
+                (f'{title}</span>', f'{title} <small>{cfg.version}</small></span>'),
+                ('</body>', f'<script>{script}</script>\n</body>')):
+        start,end,rest = html.rpartition(a) if a=='</body>' else html.partition(a)
+        html = start + (b if end else '') + rest
+    page.write_text(html)
 
 def do_site(out):
     "Build the site into `out`, and return smalldocs' warnings"
@@ -236,7 +260,9 @@ def build(proc, out):
     site.build()
     for p in out.glob('*.html'): finish(p)
     (out/'404.llms.md').unlink(missing_ok=True)
-    for p in out.glob('*.llms.md'): p.write_text(re.sub(rf'{GALLERY}.*?</script>', 'An interactive gallery of reconstructions: open the page.', p.read_text(), flags=re.S))
+    instead = 'An interactive gallery of reconstructions: open the page.'
+    for p in out.glob('*.llms.md'):
+        p.write_text(re.sub(rf'{GALLERY}.*?</script>', instead, p.read_text(), flags=re.S))
     return [w for w in site.warnings if 'output-file' not in w]
 
 # ---- checks ----
