@@ -6,7 +6,7 @@
     python tools/docs.py run [NOTEBOOK ...]  execute notebooks in place and save their outputs (all of them by default);
                                              --slow: with the cells that need DINOv2's own weights, so a network
 """
-import argparse, json, re, sys, tempfile, warnings
+import argparse, ast, io, json, re, sys, tempfile, tokenize, warnings
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -15,10 +15,11 @@ import nbformat, yaml
 from fastcore.xtras import working_directory
 from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 from nbdev.config import get_config
-from nbdev.doclinks import nbglob
+from nbdev.doclinks import NbdevLookup, nbglob
 
 cfg = get_config()
 root,nbs = cfg.config_path,cfg.nbs_path
+assets = Path(__file__).parent/'site'
 base = cfg.doc_host + cfg.doc_baseurl + '/'
 
 # ---- notebooks: what a page can't show ----
@@ -117,12 +118,127 @@ def do_readme(check):
         p.parent.mkdir(exist_ok=True)
         p.write_bytes(b)
 
+# ---- site: what an exported name is, and its code ----
+
+EXPORTED = re.compile(r'^#\|\s*export', re.M)
+
+def code_of(cell): return re.sub(r'^#\|.*\n', '', cell.source, flags=re.M).strip()
+
+def defined(source):
+    "The functions, classes and patched methods of `source`: name → (node, whether it is patched)"
+    found = {}
+    for o in ast.parse(source).body:
+        if not isinstance(o, (ast.FunctionDef, ast.ClassDef)): continue
+        patched = any(getattr(d, 'id', '')=='patch' for d in o.decorator_list)
+        found[f'{ast.unparse(o.args.args[0].annotation)}.{o.name}' if patched else o.name] = o, patched
+    return found
+
+def function_of(node):
+    "The function that is called: `node` itself, or the `__init__` of a class; None for a dataclass"
+    if isinstance(node, ast.FunctionDef): return node
+    return next((o for o in node.body if isinstance(o, ast.FunctionDef) and o.name=='__init__'), None)
+
+def parameters(node, patched):
+    "(name, type, default, line) of each parameter of a function or class, or field of a dataclass"
+    func = function_of(node)
+    if not func:
+        fields = [o for o in node.body if isinstance(o, ast.AnnAssign)]
+        return [(o.target.id, o.annotation, o.value, o.end_lineno) for o in fields]
+    a = func.args
+    plain = a.posonlyargs + a.args
+    defaults = [None]*(len(plain)-len(a.defaults)) + a.defaults
+    pairs = [*zip(plain, defaults), *zip(a.kwonlyargs, a.kw_defaults)]
+    rows = [(o.arg, o.annotation, d, (d or o).end_lineno) for o,d in pairs]
+    rows += [(f'*{o.arg}', o.annotation, None, o.end_lineno) for o in [a.vararg] if o]
+    rows += [(f'**{o.arg}', o.annotation, None, o.end_lineno) for o in [a.kwarg] if o]
+    return rows[patched or func is not node:] # without `self`
+
+def comments(source):
+    "line → its comment"
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    return {t.start[0]: t.string.lstrip('# ') for t in tokens if t.type==tokenize.COMMENT}
+
+def entry(name, source):
+    "What stands under a name: how it is called, what it does, its parameters as a list"
+    node,patched = defined(source)[name]
+    rows,func,said = parameters(node, patched),function_of(node),comments(source)
+    def text(o, before=''):
+        if o is None: return ''
+        if ast.unparse(o).startswith('Annotated['): o = o.slice.elts[0]
+        return before + ast.get_source_segment(source, o)
+    def line(words, at): return f'* {words} – {said[at]}' if at in said else f'* {words}'
+    call = ', '.join(k + text(d, '=') for k,_,d,_ in rows)
+    lines = [line(f"`{k}{text(t, ': ')}{text(d, ' = ')}`", at) for k,t,d,at in rows]
+    returns = text(func.returns) if func else ''
+    if returns not in ('', 'None'): lines.append(line(f'returns `{returns}`', func.returns.end_lineno))
+    about = ast.get_docstring(node) or (func and ast.get_docstring(func))
+    parts = [f'### {name}', f'```python\n{name}({call})\n```', about, '\n'.join(lines)]
+    return '\n\n'.join(filter(None, parts))
+
+def folded(source):
+    return f'<details class="code"><summary>Code</summary>\n\n```python\n{source}\n```\n\n</details>'
+
+def shows(cell):
+    "The name that a cell of nbdev's documents"
+    m = re.search(r'^show_doc\(([\w.]+)', cell.source, re.M) if cell.cell_type=='code' else None
+    return m[1] if m and cell.outputs else None
+
+def documented(nb, path):
+    "`nb` with an entry for each public name that the notebook at `path` exports, and all its code, folded"
+    shown = {shows(c): c for c in nb.cells}
+    cells,last = {c.get('id'): c for c in nb.cells},None
+    for c in nbformat.read(path, 4).cells:
+        if c.id in cells: last = cells[c.id]
+        if c.id in cells or c.cell_type!='code' or not EXPORTED.search(c.source): continue
+        source = code_of(c)
+        names = [k for k in defined(source) if k in shown]
+        for k in names:
+            last = shown[k]
+            data = last.outputs[0].data
+            link = ''.join(data['text/markdown']).partition('### ')[0] # nbdev's, to the repository
+            data['text/markdown'] = link + NbdevLookup().linkify(entry(k, source))
+        if names: data['text/markdown'] += '\n\n' + folded(source)
+        elif last is not None:
+            at = nb.cells.index(last)+1
+            last = nbformat.v4.new_markdown_cell(folded(source))
+            nb.cells.insert(at, last)
+    return nb
+
 # ---- site ----
+
+NOT_FOUND = """---
+title: No such page
+---
+
+There is no page at this address. [Start here](index.ipynb), or use the search.
+"""
+
+def finish(page):
+    "What smalldocs leaves out: canonical address, social card, version, and pictures that a click enlarges"
+    html = page.read_text()
+    style,script = ((assets/k).read_text() for k in ('site.css','site.js'))
+    head = f'<link rel="canonical" href="{base}{page.name}">\n<style>{style}</style>\n'
+    if 'og:image"' not in html: head += f'<meta property="og:image" content="{base}images/readme-1-0.png">\n'
+    if page.name=='404.html': head = f'<base href="{base}">\n{head}' # it is shown at any address
+    title = f'<span class="navbar-title">{cfg.title}'
+    for a,b in (('</head>', f'{head}</head>'),
+                (f'{title}</span>', f'{title} <small>{cfg.version}</small></span>'),
+                ('</body>', f'<script>{script}</script>\n</body>')):
+        start,end,rest = html.rpartition(a) if a=='</body>' else html.partition(a)
+        html = start + (b if end else '') + rest
+    page.write_text(html)
 
 def do_site(out):
     "Build the site into `out`, and return smalldocs' warnings"
     from nbdev.quarto import refresh_quarto_yml
     from nbdev.serve import proc_nbs
+    refresh_quarto_yml()
+    with working_directory(root): # nbdev skips any path with a dot folder in it, so give it one without
+        proc = proc_nbs(nbs.relative_to(root), force=True, n_workers=2)
+    return build(proc, Path(out).resolve())
+
+def build(proc, out):
+    "Render the notebooks that nbdev processed into `proc`"
     from smalldocs.config import load as load_project
     from smalldocs.site import Site
 
@@ -138,14 +254,16 @@ def do_site(out):
         def resolve(self, href, page, record=True): return super().resolve(self.inside(href), page, record)
         def llms_link(self, href, page): return super().llms_link(self.inside(href), page)
 
-    refresh_quarto_yml()
-    with working_directory(root): # nbdev skips any path with a dot folder in it, so give it one without
-        proc = proc_nbs(nbs.relative_to(root), force=True, n_workers=2)
-    for p in nbglob(proc, as_path=True): nbformat.write(load(p), p)
+    for p in nbglob(proc, as_path=True): nbformat.write(documented(load(p), nbs/p.relative_to(proc)), p)
+    (proc/'404.qmd').write_text(NOT_FOUND)
     site = NbdevSite(load_project(proc))
-    site.out = Path(out).resolve()
+    site.out = out
     site.build()
-    for p in site.out.glob('*.llms.md'): p.write_text(re.sub(rf'{GALLERY}.*?</script>', 'An interactive gallery of reconstructions: open the page.', p.read_text(), flags=re.S))
+    for p in out.glob('*.html'): finish(p)
+    (out/'404.llms.md').unlink(missing_ok=True)
+    instead = 'An interactive gallery of reconstructions: open the page.'
+    for p in out.glob('*.llms.md'):
+        p.write_text(re.sub(rf'{GALLERY}.*?</script>', instead, p.read_text(), flags=re.S))
     return [w for w in site.warnings if 'output-file' not in w]
 
 # ---- checks ----
@@ -162,7 +280,7 @@ class Page(HTMLParser):
             self.ids.add(a['id'])
             if re.fullmatch(r'section|h\d', tag): self.near = a['id']
         if tag=='img' and not a.get('alt') and a.get('role')!='presentation': self.bare.append(self.near)
-        self.links += [a[k] for k in ('href', 'src') if a.get(k)]
+        if tag!='base' and a.get('rel')!='canonical': self.links += [a[k] for k in ('href', 'src') if a.get(k)]
 
 def do_check(out):
     "What is broken in the site at `out`"
