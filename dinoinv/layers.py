@@ -145,9 +145,10 @@ def train_layers(
     opt,sched = make_optimizer(decoder, cfg, steps)
     parts,done = dict(model=decoder, opt=opt, sched=sched),0
     if state and Path(state).exists(): done = _load(parts, state)
-    for i in progress(range(done, steps), desc='one decoder for all layers', unit='step', initial=done, total=steps):
+    shown = dict(desc='one decoder for all layers', unit='step', initial=done, total=steps)
+    for i in progress(range(done, steps), **shown):
         loss = _loss(decoder, states, pixels, cfg, np.random.default_rng((cfg.seed,i)))
-        if not torch.isfinite(loss): raise DinoinvError('the loss is not finite: lower the rate, look for NaN in the states')
+        if not torch.isfinite(loss): raise DinoinvError('the loss is not finite: look for NaN in the states')
         loss.backward()
         if cfg.clip: nn.utils.clip_grad_norm_(decoder.parameters(), cfg.clip)
         opt.step(); opt.zero_grad(); sched.step()
@@ -191,7 +192,7 @@ def reconstruct_layers(
     "What `decoder` makes of some states; raises `DinoinvError` on layers that can't be"
     n,p = decoder.states,next(decoder.parameters())
     layers = list(range(n)) if layers is None else list(layers)
-    if states.shape[1] != n: raise DinoinvError(f'{states.shape[1]} states of {n} that the decoder knows: give all of them')
+    if states.shape[1] != n: raise DinoinvError(f'{states.shape[1]} states, not {n}: give all of them')
     if not layers or not all(-n <= l < n for l in layers):
         raise DinoinvError(f'layers={layers}: give positions from 0 to {n-1}, or None for all of them')
     chosen = [l%n for l in layers]
