@@ -9,6 +9,7 @@ __all__ = []
 # %% ../nbs/package.ipynb #97638c17
 import lazy_loader
 
+# %% ../nbs/package.ipynb #0117e831
 __getattr__,__dir__,__all__ = lazy_loader.attach(__name__, submod_attrs=dict(
     core=['DinoinvError'],
     features=['Encoder', 'crop_to_patch', 'load_encoder', 'pca_rgb', 'to_tensor'],
