@@ -118,10 +118,10 @@ def disk():
 
 def tree(p): return [f for f in Path(p).rglob('*') if f.is_file()]
 
-def shards():
+def shards(n_photos=96, turns=3):
     "Shards against folders, in one run: making, reading at random, training steps; and how long the encoder was waited for"
     photos = tmp/'s_photos'
-    save_textures(photos, 96, 0, 252)
+    save_textures(photos, n_photos, 0, 252)
     enc,spent = load_encoder('mini'),[0.]
     encode = enc.encode
     def timed(*args):
@@ -130,7 +130,7 @@ def shards():
         finally: spent[0] += time.perf_counter()-start
     enc.encode = timed
     print(f'{"":<9}{"made/s":>8}{"in model":>10}{"files":>7}{"MB":>7}{"read/s":>8}{"trained/s":>11}')
-    for turn in range(3): # what is shown is each turn, since the machine may not be quiet
+    for turn in range(turns): # each is shown, since the machine may not be quiet
         for name in ('folders','shards'):
             p,spent[0],start = tmp/f's_{name}{turn}',0.,time.perf_counter()
             n = prepare_pairs(photos, p, enc, 252, 'file', shards=name == 'shards', shard_mb=8)['made']

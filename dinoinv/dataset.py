@@ -291,6 +291,7 @@ def _damage(files, info, verify):
         if verify and digest(file.read_bytes()) != note['sha256']: return f'{name} is not what was written'
 
 def _fault(files, fingerprint, verify):
+    if {*FILES,'info.json'} - files.keys(): return 'a part of it is missing' # the shard was cut off there
     try:
         info = _info(files)
         return _damage(files, info, verify) if info['fingerprint'] == fingerprint else ''
@@ -348,8 +349,8 @@ def _parts(plan, channels, shard_mb):
         of = {f'{p.group}__{p.name}': p for p in plan.photos if plan.splits[p.group] == split}
         boxes = {k: [b[2:] for b in plan.boxes(p).values()] for k,p in of.items()}
         sizes = {k: _estimate(o, channels, plan.made_by['unit']) for k,o in boxes.items()}
-        dealt = deal(sizes, shard_mb*10**6)
         left = {int(p.stem) for p in (plan.pairs/split).glob('*.tar') if p.stem.isdigit()}
+        dealt = deal(sizes, shard_mb*10**6, 1 << max(left, default=0).bit_length())
         parts += [(split, i, [of[k] for k in dealt.get(i, [])]) for i in sorted({*dealt,*left})]
     return parts
 
@@ -861,7 +862,7 @@ CROP = ('a whole number from 1 up, or None for whole patches', lambda v: v is No
 
 # %% ../nbs/01_dataset.ipynb #99682fdd
 class PairsDataset(Dataset):
-    "Aligned crops of one split: `features (C,h,w)`, `target (3,crop,crop)` bytes, `offset (2,)` in the window"
+    "Aligned crops of one split: `features (C,h,w)`, `target (3,crop,crop)` bytes, `offset (2,)` in it"
     def __init__(self,
         pairs:str|Path,     # folder written by `prepare_pairs`
         split:str='train',  # 'train', 'val' or 'test'

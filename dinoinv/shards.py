@@ -173,10 +173,12 @@ def shard_path(
 def deal(
     sizes:dict[str,int], # of what is to be dealt out, such as photos: bytes of all that belongs to each
     most:int,            # bytes of a shard, on average
+    n:int=1,             # shards that there are, a power of two
 )->dict[int,list[str]]: # number of the shard → what it gets, in the given order
-    "Deal out to the fewest shards, a power of two, that hold at most `most` bytes on average"
-    total,n = sum(sizes.values()),1
+    "Deal out to `n` shards, or as many that they hold from a quarter of `most` to `most` bytes on average"
+    total = sum(sizes.values())
     while n*most < total: n *= 2
+    while n > 1 and n*most > 4*total: n //= 2
     shards = defaultdict(list)
     for name in sizes: shards[int(digest(name.encode()), 16) % n].append(name)
     return dict(sorted(shards.items()))
