@@ -56,6 +56,7 @@ def atomic_path(
 )->Iterator[Path]:
     "Yield a temporary path beside `path` that replaces it on success and vanishes on failure"
     path = Path(path)
+    if path.is_dir(): raise DinoinvError(f'{path} is a folder, where a file belongs: move or delete it')
     path.parent.mkdir(parents=True, exist_ok=True)
     tmp = path.with_name(f'.{path.stem}.{os.getpid()}.tmp{path.suffix}')
     try:

@@ -7,8 +7,8 @@ __all__ = ['RULES', 'METHOD', 'PRESETS', 'SCORES', 'WIDEST', 'ENOUGH', 'AGAIN', 
            'TrainConfig', 'load_batches', 'predict', 'validate', 'average', 'fit_probes', 'baseline_preds',
            'score_baselines', 'plot_losses', 'lr_factor', 'make_optimizer', 'train_epoch', 'accelerator_for',
            'main_first', 'new_decoder', 'load_whole', 'load_probes', 'pairs_key', 'save_baselines', 'load_baselines',
-           'check_folder', 'load_run', 'check_run', 'Run', 'check_pairs', 'settings_of', 'train_decoder', 'epoch_line',
-           'best_epoch', 'dinoinv_train', 'summary_table', 'psnr']
+           'epoch_line', 'best_epoch', 'check_folder', 'load_run', 'check_run', 'Run', 'check_pairs', 'settings_of',
+           'train_decoder', 'dinoinv_train', 'summary_table', 'psnr']
 
 # %% ../nbs/03_train.ipynb #2e3ffcc5
 import hashlib, math, os, shutil, zipfile
@@ -442,6 +442,24 @@ def _are_of(folder, train, val):
     here = [k for k in ('linear_probe','neighbour_probe') if (folder/'probes'/k).is_dir()]
     return (of.get('key'), of.get('probes')) == (_scored_on(train, val), here)
 
+# %% ../nbs/03_train.ipynb #18c1533f
+def epoch_line(
+    epoch:int|None, # the best one, as `RUN/best` has it; None: not known
+)->str:
+    "Which epoch a decoder is of, and whether training improved on its start"
+    if epoch is None: return 'of an unknown epoch'
+    return f'of epoch {epoch}' if epoch else 'the start; training did not improve on it'
+
+def best_epoch(
+    folder:str|Path, # of a decoder, such as `RUN/best`
+)->int|None: # None: it was not trained by `train_decoder`
+    "The epoch that the decoder in `folder` is of; 0 is the start. Raises `DinoinvError` on a damaged note"
+    path = Path(folder)/'val_errors.json'
+    if not path.exists(): return None
+    epoch = load_json(path, dict, AGAIN).get('epoch')
+    if whole(0)[1](epoch): return epoch
+    raise DinoinvError(f'{path} is damaged (it names no epoch): {AGAIN}')
+
 # %% ../nbs/03_train.ipynb #45c83d6f
 CONTENT = ['best', 'probes', 'state.pt', 'loss_plot.png',
            *(f'{k}.json' for k in ('baselines','config','loss_log','val_errors'))] # of a run
@@ -746,24 +764,6 @@ def ending(self:Run,
     "Why a run ended before its end, and how to go on"
     why = str(e) or f'interrupted after {self.done or 0} of {self.cfg.epochs} epochs'
     return f'{why}; --resume (resume=True) takes it up there' if (self.out/'config.json').exists() else why
-
-# %% ../nbs/03_train.ipynb #18c1533f
-def epoch_line(
-    epoch:int|None, # the best one, as `RUN/best` has it; None: not known
-)->str:
-    "Which epoch a decoder is of, and whether training improved on its start"
-    if epoch is None: return 'of an unknown epoch'
-    return f'of epoch {epoch}' if epoch else 'the start; training did not improve on it'
-
-def best_epoch(
-    folder:str|Path, # of a decoder, such as `RUN/best`
-)->int|None: # None: it was not trained by `train_decoder`
-    "The epoch that the decoder in `folder` is of; 0 is the start. Raises `DinoinvError` on a damaged note"
-    path = Path(folder)/'val_errors.json'
-    if not path.exists(): return None
-    epoch = load_json(path, dict, AGAIN).get('epoch')
-    if whole(0)[1](epoch): return epoch
-    raise DinoinvError(f'{path} is damaged (it names no epoch): {AGAIN}')
 
 # %% ../nbs/03_train.ipynb #a9a3deab
 @command
