@@ -403,7 +403,10 @@ def read_layers(self:Study, job:Job, new:bool=True)->dict|None: # reader → sta
         states,pixels = self._in_memory(enc, train)
         probes = fit_states(states, pixels, enc.patch)
         run = self.out/'runs'/self._hash(self.pairs[job.who], 'layers', asked)
-        dec = LayersDecoder(len(probes), enc.dim, unit=enc.patch, encoder=dict(name=enc.name, weights=enc.weights))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(cfg.seed)
+            about = dict(name=enc.name, weights=enc.weights)
+            dec = LayersDecoder(len(probes), enc.dim, unit=enc.patch, encoder=about)
         dec.start_from(probes, states, pixels).to(enc.device)
         train_layers(dec, states, pixels, steps, cfg, run/'state.pt')
         dec.save_pretrained(run/'best')
