@@ -272,7 +272,7 @@ class Job:
     kind:str='main'      # what is varied: 'width', 'epochs', 'photos' or 'families'
     factor:float=1.      # by how much; of 'families', which half to train on: 0 or 1
     seed:int=0           # added to the study's
-    least:float=4.       # epochs below which it isn't worth the time
+    least:float=6.       # epochs below which it isn't worth the time
 
     @property
     def name(self):
@@ -403,10 +403,14 @@ def read_layers(self:Study, job:Job, new:bool=True)->dict|None: # reader → sta
         states,pixels = self._in_memory(enc, train)
         probes = fit_states(states, pixels, enc.patch)
         run = self.out/'runs'/self._hash(self.pairs[job.who], 'layers', asked)
-        dec = LayersDecoder(len(probes), enc.dim, unit=enc.patch, encoder=dict(name=enc.name, weights=enc.weights))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(cfg.seed)
+            about = dict(name=enc.name, weights=enc.weights)
+            dec = LayersDecoder(len(probes), enc.dim, unit=enc.patch, encoder=about)
         dec.start_from(probes, states, pixels).to(enc.device)
         train_layers(dec, states, pixels, steps, cfg, run/'state.pt')
         dec.save_pretrained(run/'best')
+        (run/'state.pt').unlink(missing_ok=True)
         about = dict(seconds=self.clock()-t, steps=steps, patches=len(train), parameters=dec.n_params)
         return dict(about=about, names=state_names(enc)) | self._look_at_layers(enc, dec, probes, test)
     return self.stage(f'job-{job.name}', make if new else None, **asked)
@@ -473,6 +477,7 @@ def _epoch_seconds(self:Study,
     n:int=64, # patches, at most
 )->float:
     "Seconds an epoch of a decoder takes, from a few of its patches"
+    shutil.rmtree(self.out/'timing', ignore_errors=True) # of a run that was interrupted
     pairs,few = self.pairs['encoder'],self.out/'timing'/'pairs'
     splits = load_meta(pairs)['splits']
     keep = {s: set(_evenly(list(splits[s]), m)) for s,m in dict(train=n, val=2).items()}
@@ -577,6 +582,30 @@ def models(self:Study, reads:dict)->dict: # who → model → (scores: seed → 
     for (who,preset,kind,_),rs in reads.items():
         if kind == 'main' and preset != 'layers': out[who][preset] = runs(rs)
     return out
+
+# %% ../nbs/05_study.ipynb #58653413
+@patch
+def about(self:Study, left:list=())->dict:
+    "What a reader must know to judge or repeat the study"
+    c,meta = self.cfg,load_meta(self.pairs['encoder'])
+    count = lambda names, of: len({of[n] for n in names})
+    size = lambda v: dict(photos=count(v, self.photo), patches=len(v), families=count(v, self.family))
+    named = {who: Path(e.name).name if Path(e.name).is_dir() else e.name for who,e in self.encs.items()}
+    return dict(names=named, weights={who: e.weights for who,e in self.encs.items()}, encoder=meta['encoder'],
+                is_control='control' not in self.encs, layers=layers_name(c.layers, c.fuse), unit=self.patch,
+                source=self.source, data={k: size(v) for k,v in meta['splits'].items()}, skipped=self.skipped,
+                best=self.best, preset_epochs=PRESETS[self.best].epochs, plan=getattr(self, 'planned', None),
+                left_out=[j.name for j in left], seconds=self.seconds, config=asdict(c), command=self._command(),
+                versions=versions())
+
+@patch
+def _command(self:Study):
+    "What to type to have this study again"
+    default = {f.name: f.default for f in fields(StudyConfig) if f.name != 'fractions'}
+    given = {k: v for k,v in asdict(self.cfg).items() if k in default and v != default[k]}
+    show = lambda v: ','.join(map(str, v)) if isinstance(v, (list,tuple)) else v
+    words = ['dinoinv_study', *(['PHOTOS'] if self.photos else []), 'OUT']
+    return ' '.join(words + [f'--{k} {show(v)}' for k,v in given.items()])
 
 # %% ../nbs/05_study.ipynb #d561e68d
 @patch
@@ -703,30 +732,6 @@ def elsewhere(self:Study,
             return {k: score_row([v['scores']], ds.names) for k,v in found.items()}
         out[who] = self.stage(f'elsewhere-{who}', make, files=files, epochs=self.epochs)
     return out
-
-# %% ../nbs/05_study.ipynb #58653413
-@patch
-def about(self:Study, left:list=())->dict:
-    "What a reader must know to judge or repeat the study"
-    c,meta = self.cfg,load_meta(self.pairs['encoder'])
-    count = lambda names, of: len({of[n] for n in names})
-    size = lambda v: dict(photos=count(v, self.photo), patches=len(v), families=count(v, self.family))
-    named = {who: Path(e.name).name if Path(e.name).is_dir() else e.name for who,e in self.encs.items()}
-    return dict(names=named, weights={who: e.weights for who,e in self.encs.items()}, encoder=meta['encoder'],
-                is_control='control' not in self.encs, layers=layers_name(c.layers, c.fuse), unit=self.patch,
-                source=self.source, data={k: size(v) for k,v in meta['splits'].items()}, skipped=self.skipped,
-                best=self.best, preset_epochs=PRESETS[self.best].epochs, plan=getattr(self, 'planned', None),
-                left_out=[j.name for j in left], seconds=self.seconds, config=asdict(c), command=self._command(),
-                versions=versions())
-
-@patch
-def _command(self:Study):
-    "What to type to have this study again"
-    default = {f.name: f.default for f in fields(StudyConfig) if f.name != 'fractions'}
-    given = {k: v for k,v in asdict(self.cfg).items() if k in default and v != default[k]}
-    show = lambda v: ','.join(map(str, v)) if isinstance(v, (list,tuple)) else v
-    words = ['dinoinv_study', *(['PHOTOS'] if self.photos else []), 'OUT']
-    return ' '.join(words + [f'--{k} {show(v)}' for k,v in given.items()])
 
 # %% ../nbs/05_study.ipynb #7f312a5c
 @patch
