@@ -19,4 +19,5 @@ __getattr__,__dir__,__all__ = lazy_loader.attach(__name__, submod_attrs=dict(
     train=['PRESETS', 'TrainConfig', 'train_decoder'],
     inference=['evaluate', 'load_decoder', 'reconstruct'],
     gallery=['Gallery', 'browse', 'load_results'],
-    study=['Study', 'StudyConfig']))
+    study=['Study', 'StudyConfig'],
+    layers=['LayersDecoder', 'reconstruct_layers']))

@@ -316,9 +316,6 @@ def save(self:Gallery,
     with atomic_path(path) as p: p.write_text(page, encoding='utf-8', errors='replace')
     return Path(path)
 
-# %% ../nbs/04b_gallery.ipynb #2e5f0181
-gallery = Gallery # its name up to 0.1
-
 # %% ../nbs/04b_gallery.ipynb #65a86876
 @command
 def dinoinv_gallery(

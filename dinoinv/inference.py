@@ -262,11 +262,12 @@ def _empty(out):
         if not d.is_symlink(): remove(d.rename(out/f'.{d.name}.tmp')) # no sample is ever half there
 
 # %% ../nbs/04_inference.ipynb #a106d320
-def _write_sample(out, name, pred, target, info):
+def _write_sample(out, name, pred, target, info, baselines):
     "Write a sample's pictures and its `info.json`, all or nothing"
     tmp = out/f'.{name}.tmp'
     compared = compare_figure(target, pred, _title(info))
-    pictures = dict(pred=Image.fromarray(pred), target=Image.fromarray(target), compare_pred_target=compared)
+    pictures = {k: Image.fromarray(x) for k,x in (dict(pred=pred, target=target) | baselines).items()}
+    pictures['compare_pred_target'] = compared
     try:
         with full_disk_said(out):
             tmp.mkdir(parents=True)
@@ -291,7 +292,8 @@ def _evaluate_one(decoder, probes, out, name, group, f, target, source):
     about = dict(name=name, group=group, height=x.shape[2], width=x.shape[3])
     scored = dict(scores=scores(pred), baselines={k: scores(p) for k,p in base.items()})
     info = about | scored | dict(encoder=decoder.encoder, best_epoch=decoder.best_epoch, **source)
-    _write_sample(out, name, _bytes(pred[0]), target, info)
+    shown = {k: _bytes(base[k][0].cpu()) for k in base.keys() & {'linear_probe'}} # for the gallery
+    _write_sample(out, name, _bytes(pred[0]), target, info, shown)
     return info
 
 # %% ../nbs/04_inference.ipynb #cda75414

@@ -20,7 +20,7 @@ from .dataset import SPLITS, PairsDataset, find_textures, load_meta, open_photo,
 from .dataset import prepare_pairs
 from .decoder import psnr
 from .features import DEFAULT, Encoder, control, layers_name, load_encoder
-from .gallery import gallery
+from .gallery import Gallery
 from .inference import evaluate, load_decoder, reconstruct
 from .layers import LayersDecoder, fit_states, hidden_states, reconstruct_layers, state_names, train_layers
 from .measures import band_gain, band_rings, bands, centres, feature_cosine, paired, patch_scores
@@ -794,7 +794,7 @@ def pictures(self:Study):
     run = self.trained(*self.settings(Job('encoder', self.best)))
     def make():
         evaluate(run, self.pairs['encoder'], self.out/'results', device=self.encs['encoder'].device)
-        gallery(self.out/'results').save(self.out/'gallery.html')
+        Gallery(self.out/'results').save(self.out/'gallery.html')
     self.stage('gallery', make, epochs=self.epochs)
 
 # %% ../nbs/05_study.ipynb #136d9515

@@ -27,7 +27,7 @@ from transformers.utils import logging
 from dinoinv.core import DinoinvError, is_litter, load_json, one_writer, remove, save_json, versions
 from dinoinv.dataset import FILES, SPLITS, PairsDataset, describe, dinoinv_prepare, find_textures, load_meta, load_pair, prepare_pairs
 from dinoinv.features import Encoder, load_encoder, to_tensor
-from dinoinv.gallery import contact_sheet, gallery, load_results
+from dinoinv.gallery import Gallery, contact_sheet, load_results
 from dinoinv.inference import evaluate, load_decoder
 from dinoinv import train as training
 from dinoinv.train import TrainConfig, best_epoch, dinoinv_train, load_probes, pairs_key, train_decoder
@@ -811,7 +811,7 @@ def infer_damage(t, n):
 def gallery_kills(t, n):
     "The page killed while it is written over an older one: one of the two is there, whole; then run to its end"
     trained()
-    job = lambda out: lambda: gallery(ROOT/'results').save(out/'page.html') and None
+    job = lambda out: lambda: Gallery(ROOT/'results').save(out/'page.html') and None
     ref = t.root/'page'; ref.mkdir(exist_ok=True)
     t0 = time.time(); _,_,changes = attempt(job(ref)); seconds = time.time()-t0
     want = (ref/'page.html').read_bytes()
@@ -830,7 +830,7 @@ def gallery_damage(t, n):
     "Every file of a result damaged in every way: the sample is left out and named, or unharmed, and the others are all there"
     _,want = trained()
     names = sorted(k for k in want if k != 'psnr')
-    clean = {s['name']: s for s in gallery(ROOT/'results').samples}
+    clean = {s['name']: s for s in Gallery(ROOT/'results').samples}
     every = list(product(RESULT_FILES, DAMAGE))
     for k in range(max(n, len(every))):
         file,how = every[k%len(every)]
@@ -838,7 +838,7 @@ def gallery_damage(t, n):
         shutil.copytree(ROOT/'results', out)
         if not hurt(t, out/name/file, how): t.n -= 1; shutil.rmtree(out); continue
         def look():
-            g = gallery(out); g.save(out/'page.html')
+            g = Gallery(out); g.save(out/'page.html')
             have = {s['name']: s for s in g.samples}
             if have.keys() | {name} != clean.keys(): raise Wrong(f'samples are missing: {clean.keys()-have.keys()}')
             if how != 'flip' and name in have: raise Wrong('the damaged one is shown')
@@ -855,8 +855,8 @@ def infer_options(t, n):
         out = t.trial()
         t.check(attempt(infer(out, **{k: v}), limit=20), ['refused'], f'infer {k}={v!r}')
         if out.exists(): t.bad('wrong', f'infer {k}={v!r}: a folder was made')
-    for k,v in product(('n','side','quality'), (0,-1,NAN,'9',None)):
-        t.trial(); t.check(attempt(lambda: gallery(ROOT/'results', **{k: v}) and None), ['refused'], f'gallery {k}={v!r}')
+    for k,v in product(('n','megabytes'), (0,-1,NAN,'9',None)):
+        t.trial(); t.check(attempt(lambda: Gallery(ROOT/'results', **{k: v}) and None), ['refused'], f'gallery {k}={v!r}')
 
 @case('6 infer lists bad features and scores the rest; without meta.json a folder of pairs is not taken for photos')
 def _(d):
@@ -883,7 +883,7 @@ def _(d):
     trained(); (d/'ph').mkdir()
     for i,name in enumerate(('$x^$','a_{','木'*30,'\\frac')): photo(d/f'ph/{name}.png', seed=i)
     must(not evaluate(ROOT/'run/best', d/'ph', d/'out', encoder=ENC)['failed'], 'failed')
-    contact_sheet(d/'out'); gallery(d/'out').save(d/'page.html')
+    contact_sheet(d/'out'); Gallery(d/'out').save(d/'page.html')
 
 @case('16 a full disk stops infer, and leaves nothing behind')
 def _(d):
@@ -903,7 +903,7 @@ def _(d):
     p = next((d/'out').glob('*/info.json')); info = load_json(p)
     others = sorted({i['name'] for i in load_results(d/'out')} - {info['name']})
     for name in ('../x', str(d/'x'), '..', '', None, others[0]):
-        save_json(p, info | dict(name=name)); must(sorted(s['name'] for s in gallery(d/'out').samples) == others, name)
+        save_json(p, info | dict(name=name)); must(sorted(s['name'] for s in Gallery(d/'out').samples) == others, name)
 
 
 @case('and there is no interval below five textures')
