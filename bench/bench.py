@@ -68,7 +68,7 @@ def train():
     for name,cfg in PRESETS.items():
         ds = PairsDataset(p, 'train', cfg.crop)
         probes = fit_probes(ds)
-        model = new_decoder(cfg, ds.meta, probes['linear_probe']).to(memory_format=torch.channels_last)
+        model = new_decoder(cfg, ds.meta, probes).to(memory_format=torch.channels_last)
         opt,_ = make_optimizer(model, cfg, 1000)
         dtype = amp_dtype('cpu')
         def step(b):
@@ -139,7 +139,7 @@ def shards(n_photos=96, turns=3):
             order = np.random.default_rng(0).permutation(len(ds)).tolist()
             read = len(ds)/best(lambda: [ds[i] for i in order], 1)
             cfg = PRESETS['default']
-            model = new_decoder(cfg, ds.meta, fit_probes(ds)['linear_probe'])
+            model = new_decoder(cfg, ds.meta, fit_probes(ds))
             opt,_ = make_optimizer(model, cfg, 1000)
             def epoch():
                 for b in load_batches(ds, 16, True):

@@ -687,6 +687,12 @@ def _few(plan, world):
     notice(f'{n} shards for {world} processes, {world-n} have nothing to do: a smaller --shard_mb makes more')
 
 # %% ../nbs/01_dataset.ipynb #85c7e6c8
+def _share(plan, team):
+    "The parts that are this process's to make, and how many patches they have"
+    mine = plan.parts[team.rank::team.world]
+    return mine, sum(len(plan.boxes(p)) for *_,photos in mine for p in photos)
+
+# %% ../nbs/01_dataset.ipynb #3aff9aa2
 def prepare_pairs(
     photos:str|Path,              # folder of texture photos
     pairs:str|Path,               # folder to write to, outside of `photos`; what is there and right is kept
@@ -722,8 +728,7 @@ def prepare_pairs(
             _few(plan, team.world)
             return plan
         plan = team.first(begin)
-        mine = plan.parts[team.rank::team.world]
-        n = sum(len(plan.boxes(p)) for *_,photos in mine for p in photos)
+        mine,n = _share(plan, team)
         with progress(total=n, unit='patch', desc=f'encoding with {enc.name}', disable=team.rank > 0) as bar:
             outs = team.gather(_make_all(plan, mine, enc, batch_size, workers, bar))
         return team.first(lambda: _finish(plan, outs))

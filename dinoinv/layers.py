@@ -53,8 +53,8 @@ class LayersDecoder(nn.Module, PyTorchModelHubMixin):
         self.shortcut_out = nn.Conv2d(rank, 3*unit**2, 1)
         self.adapters = nn.ModuleList(nn.Conv2d(in_dim, width, 1) for _ in range(states))
         self.blocks = nn.Sequential(*[ResidualBlock(width, 1+i%2, gain=True) for i in range(blocks)])
-        self.out = nn.Conv2d(width, 3*unit**2, 1)
-        nn.init.zeros_(self.out.weight); nn.init.zeros_(self.out.bias)
+        self.out,self.scale = nn.Conv2d(width, 3*unit**2, 1), nn.Conv2d(width, 1, 3, padding=1)
+        for layer in (self.out, self.scale): nn.init.zeros_(layer.weight), nn.init.zeros_(layer.bias)
 
 # %% ../nbs/05c_layers.ipynb #ee40a6fa
 @patch
@@ -75,8 +75,10 @@ def forward(self:LayersDecoder, states, layers):
         x = normalise(states[:,k], self.mean[l], self.std[l])
         linear = linear + w*self.shortcut_in[l](x)
         hidden = hidden + w*self.adapters[l](x)
-    y = self.shortcut_out(linear) + self.out(self.blocks(F.gelu(hidden)))
-    return F.pixel_shuffle(y.float(), self.unit)
+    seen = self.blocks(F.gelu(hidden))
+    factor = 2*self.scale(seen).float().sigmoid()
+    y = self.shortcut_out(factor*linear).float() + self.out(seen).float()
+    return F.pixel_shuffle(y, self.unit)
 
 @patch(as_prop=True)
 def n_params(self:LayersDecoder):

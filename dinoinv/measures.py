@@ -22,7 +22,7 @@ def score_row(
     runs:list[list[dict]], # for each seed, the scores of each patch
     photos:list[str],      # of each patch: what the intervals draw
 )->dict: # each score and its interval `<score>_ci95`; `n`, `photos`, `seeds`, `seed_sd` (of PSNR)
-    "The mean of each score over patches, seeds averaged, with intervals over photos and the spread over seeds"
+    "The mean of each score over patches, seeds averaged, with intervals over photos and a spread over seeds"
     row = dict(n=len(photos), photos=len(set(photos)), seeds=len(runs))
     for k in runs[0][0]:
         each = patch_scores(runs, k)
@@ -38,7 +38,8 @@ def paired(
 )->dict: # `diff` (a − b), its interval `ci95`, `n`, `photos`
     "The mean difference between two models on the same patches"
     d = np.subtract(a, b)
-    return dict(diff=float(d.mean()), ci95=bootstrap_ci(d.tolist(), photos), n=len(d), photos=len(set(photos)))
+    ci95 = bootstrap_ci(d.tolist(), photos)
+    return dict(diff=float(d.mean()), ci95=ci95, n=len(d), photos=len(set(photos)))
 
 # %% ../nbs/05a_measures.ipynb #3a245a06
 def feature_cosine(

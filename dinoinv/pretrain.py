@@ -320,7 +320,7 @@ def make_adamw(
 
 # %% ../nbs/06_pretrain.ipynb #c64a3290
 @patch
-def crops(self:Pretraining)->tuple: # large ones for the teacher and for the student, small ones, hidden patches
+def crops(self:Pretraining)->tuple: # large ones for teacher and student, small ones, hidden patches
     "What a step looks at, drawn by its number and the seed"
     cfg,acc = self.cfg,self.acc
     rng = torch.Generator().manual_seed((cfg.seed*10**6 + self.step)*1000 + acc.process_index)

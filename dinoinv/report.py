@@ -119,6 +119,7 @@ def plot_depth(
     with rc_context(STYLE): ax.legend()
     return [fig] + ([_plot_kept(d, about)] if d['gain'] else [])
 
+# %% ../nbs/05b_report.ipynb #36eaa2f0
 def _plot_kept(d, about):
     "Encoder minus control by hidden state"
     fig,ax = panel(f"{about['names']['encoder']} minus {about['names']['control']}", xlabel='hidden state',
@@ -156,6 +157,7 @@ def plot_frequencies(
     return [_frequency_panel(f, about, 'coherence', 'coherence with the target', (-.05,1.02)),
             _frequency_panel(f, about, 'unexplained', 'unexplained power (error / target)', (0,1.3))]
 
+# %% ../nbs/05b_report.ipynb #d06d4faa
 def _frequency_panel(f, about, q, label, limits):
     fig,ax = panel(ylabel=label, ylim=limits, height=3.7)
     _frequency_axes(ax, f, about)
@@ -220,6 +222,7 @@ def plot_limits(
         figs.append(fig)
     return figs
 
+# %% ../nbs/05b_report.ipynb #d7336118
 def _limit_curve(ax, v, by, probe, color, name):
     rows,db = v['rows'],lambda rs: [r['score']['psnr'] for r in rs]
     ax.plot([r[by] for r in rows], db(rows), 'D-', color=color, lw=2, ms=4, label=f'{name}: decoder')
@@ -287,6 +290,8 @@ def findings(
     return [t for t in (re.sub(r'\s+', ' ', t).strip() for t in texts) if t]
 
 # %% ../nbs/05b_report.ipynb #a14797dd
+def _back(unexplained): return f'{100*(1-unexplained):.1f} %'
+
 def headline(
     r:dict, # a study's results
 )->list[tuple]: # question, what was measured, encoder, control, difference (None: no control)
@@ -297,9 +302,8 @@ def headline(
         both = [score(v[k]) for v in d[reader].values()]
         rows.append(('Depth, PSNR in dB', what, *both, gain(d['gain'][reader][k])))
     if best not in r['gains']: return rows
-    percent = lambda v: f'{100*(1-v):.1f} %'
     for i,b in enumerate(f['bands']):
-        share = [percent(by[best]['unexplained']['value'][i]) for by in f['by_band'].values()]
+        share = [_back(by[best]['unexplained']['value'][i]) for by in f['by_band'].values()]
         more = {m: v[i] for m,v in f['gain'][best].items()}
         question = f'Frequencies, power that the {name_of(best)} brings back'
         rows.append((question, b, *share, gain(more) + ' dB of error'))
@@ -311,7 +315,8 @@ def headline(
 HEAD_DEPTH = (('linear probe, patch embedding','probe','0'), ('linear probe, final output','probe','final'),
               ('one decoder, all states at once','decoder','all'))
 HEAD_SCORES = (('Textures','PSNR (dB)','psnr',2), ('Textures','SSIM','ssim',3),
-               ('Inversion','cosine of tokens, own features','cosine',3), ('Inversion',"cosine, encoder's features",'alike',3))
+               ('Inversion','cosine of tokens, own features','cosine',3),
+               ('Inversion',"cosine, encoder's features",'alike',3))
 
 # %% ../nbs/05b_report.ipynb #7f088194
 def data_uri(

@@ -14,15 +14,18 @@ from pathlib import Path
 from typing import Annotated
 import numpy as np, torch
 from fastcore.basics import patch
-from .core import DinoinvError, atomic_path, check_settings, command, load_json, number, progress, save_json
-from .core import versions, whole
+
+# %% ../nbs/05_study.ipynb #c16ceb18
+from .core import DinoinvError, atomic_path, check_settings, command, load_json, number, progress
+from .core import save_json, versions, whole
 from .dataset import SPLITS, PairsDataset, find_textures, load_meta, open_photo, parse_layers
 from .dataset import prepare_pairs
 from .decoder import psnr
 from .features import DEFAULT, Encoder, control, layers_name, load_encoder
 from .gallery import Gallery
 from .inference import evaluate, load_decoder, reconstruct
-from .layers import LayersDecoder, fit_states, hidden_states, reconstruct_layers, state_names, train_layers
+from .layers import LayersDecoder, fit_states, hidden_states, reconstruct_layers, state_names
+from .layers import train_layers
 from .measures import band_gain, band_rings, bands, centres, feature_cosine, paired, patch_scores
 from .measures import ring_ratios, ring_sums, rings, score_row
 from .report import findings, write_report
@@ -595,7 +598,8 @@ def about(self:Study, left:list=())->dict:
                 is_control='control' not in self.encs, layers=layers_name(c.layers, c.fuse), unit=self.patch,
                 source=self.source, data={k: size(v) for k,v in meta['splits'].items()}, skipped=self.skipped,
                 best=self.best, preset_epochs=PRESETS[self.best].epochs, plan=getattr(self, 'planned', None),
-                left_out=[j.name for j in left], seconds=self.seconds, config=asdict(c), command=self._command(),
+                left_out=[j.name for j in left], seconds=self.seconds,
+                config=asdict(c), command=self._command(),
                 versions=versions())
 
 @patch
@@ -632,14 +636,16 @@ def _frequencies(self:Study, found):
     masks,photos = band_rings(self.edges),self.test_photos
     banded = lambda v: np.stack([v[:,m].sum(1) for m in masks.values()], 1)
     out = dict(edges=self.edges.tolist(), centres=centres(self.edges).tolist(),
-               bands={b: v for b,v in bands(self.edges).items() if b in masks}, curves={}, by_band={}, gain={})
+               bands={b: v for b,v in bands(self.edges).items() if b in masks},
+               curves={}, by_band={}, gain={})
     for who,by in found.items():
         sums = {k: v[1] for k,v in by.items() if k != 'mean_colour'}
         out['curves'][who] = {k: ring_ratios(v, photos) for k,v in sums.items()}
         out['by_band'][who] = {k: ring_ratios(banded(v), photos) for k,v in sums.items()}
         if who == 'control':
             own = found['encoder']
-            out['gain'] = {k: band_gain(banded(own[k][1]), banded(v), photos) for k,v in sums.items() if k in own}
+            both = [k for k in sums if k in own]
+            out['gain'] = {k: band_gain(banded(own[k][1]), banded(sums[k]), photos) for k in both}
     return out
 
 # %% ../nbs/05_study.ipynb #53295c45
@@ -783,7 +789,8 @@ def _card(self:Study, name, decoders):
         x,f = d['target'][None].float()/255,d['features'].float()[None].to(self.encs[who].device)
         p = reconstruct(dec, f)
         pics |= {'target': shown(x), f'from {self.encs[who].name}, {psnr(p, x).item():.1f} dB': shown(p)}
-        if who == 'encoder': cosine = feature_cosine(self.encode(who, p), f, self.probe(who).mean)[0].cpu().numpy()
+        if who == 'encoder':
+            cosine = feature_cosine(self.encode(who, p), f, self.probe(who).mean)[0].cpu().numpy()
     pics[f'cosine of tokens, mean {cosine.mean():.2f}'] = cosine
     return dict(title=self.family[name], pictures=pics)
 

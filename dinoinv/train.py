@@ -389,7 +389,8 @@ def _fingerprint(folder):
     file = pair_files(folder)['info.json'] # in a folder, or in a shard
     if not file.is_file(): return None
     try: return json.loads(file.read_bytes()).get('fingerprint')
-    except (ValueError, RecursionError, AttributeError): raise DinoinvError(f'{file} is damaged. {ANEW}') from None
+    except (ValueError, RecursionError, AttributeError):
+        raise DinoinvError(f'{file} is damaged. {ANEW}') from None
 
 def pairs_key(
     pairs:str|Path, # folder written by `prepare_pairs`

@@ -8,7 +8,7 @@ from nbdev.config import get_config
 from nbdev.doclinks import nbglob
 
 MOST_LINES,WIDEST = 20,110
-SIGNATURE = re.compile(r'^(@|def |class |    def |\s+\w+:.*#|\s*\*+\w+|\):?|\)->)') # documents itself; it isn't counted
+SIGNATURE = re.compile(r'^(@|def |class |    def |\s+\w+:.*#|\s*\*+\w+|\):?|\)->|    ")') # and docstrings: they aren't counted
 
 def faults(path):
     "What is too long in the exported cells of a notebook"
