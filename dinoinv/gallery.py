@@ -253,7 +253,8 @@ def fitting(self:Runs,
 )->int:
     "How many samples fit on a page, about: a little fewer than their PNG files would"
     some = _evenly(self.samples, 100)
-    paths = [self.folders['run']/s['name']/'target.png' for s in some]
+    files = [k for k in self.keys() if k != 'low_pass' and k not in self.folders]
+    paths = [self.folders['run']/s['name']/f'{k}.png' for s in some for k in files]
     paths += [folder/s['name']/'pred.png' for s in some for folder in self.folders.values()]
     size = sum(p.stat().st_size for p in paths if p.is_file())/len(some)
     return max(1, int(megabytes*1e6/max(1.15*size, 1)))
