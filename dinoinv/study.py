@@ -679,7 +679,7 @@ def last_step(
 
 @patch
 def _limits(self:Study, reads):
-    "Who → axis → `rows` from less to more, `probes` (other numbers of photos), `step` (the last)"
+    "Who → axis → `rows` from less to more, `probes` (other numbers of photos), and the last step"
     out = defaultdict(dict)
     for who in self.encs:
         main = reads.get((who,self.best,'main',1.), [])[:1]
