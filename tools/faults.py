@@ -575,7 +575,7 @@ def hurt_run(t, path, how):
 def train_damage(t, n):
     "Every file of an interrupted run damaged in every way: it isn't needed, or refused by name and remedy, and the remedy works"
     _,half,want = finished()
-    every = list(product(RUN_FILES, DAMAGE))
+    every = list(product([k for k in RUN_FILES if (half/k).exists()], DAMAGE)) # few tokens: no neighbour probe
     for k in range(max(n, len(every))):
         name,how = every[k%len(every)]
         out = t.trial(); shutil.copytree(half, out)
