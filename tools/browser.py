@@ -205,7 +205,7 @@ def fake_results(folder, blur):
         score = lambda o: image_metrics(to_tensor(o)[None], to_tensor(a)[None])[0]
         name = f'{t.family}__{t.name}__0_0'
         _write_sample(folder, name, b, a, dict(name=name, group=t.family, height=196, width=196, scores=score(b), baselines=dict(low_pass=score(c)),
-            encoder=dict(name='none, a blur', weights='0'*12, layers=None, fuse='concat')))
+            encoder=dict(name='none, a blur', weights='0'*12, layers=None, fuse='concat')), {})
 
 def notebook(*cells):
     nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
