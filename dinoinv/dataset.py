@@ -411,9 +411,9 @@ def _check_target(pairs):
     "Raise `DinoinvError` if there is something at `pairs` that isn't ours"
     if pairs.exists() and not pairs.is_dir():
         raise DinoinvError(f'{pairs} is a file: choose another name for the pairs')
-    ours = (pairs/'meta.json').exists() or not pairs.exists()
-    other = [] if ours else [o.name for o in pairs.iterdir() if not _is_ours(o)]
-    if other: raise DinoinvError(f'{pairs} holds no meta.json, but {min(other)}: choose another folder')
+    there = [*pairs.iterdir()] if pairs.exists() else [] # one look: another process may be at work
+    other = [o.name for o in there if not _is_ours(o)]
+    if other and 'meta.json' not in other: raise DinoinvError(f'{pairs} holds no meta.json, but {min(other)}: choose another folder')
 
 # %% ../nbs/01_dataset.ipynb #d09e7fc6
 def _is_ours(p):
