@@ -18,10 +18,12 @@ from collections import Counter
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from threading import RLock
 os.environ['TQDM_DISABLE'] = '1'
 import numpy as np, torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from tqdm.auto import tqdm
 from transformers import Dinov2Config, Dinov2Model
 from transformers.utils import logging
 from dinoinv.core import DinoinvError, is_litter, load_json, one_writer, remove, save_json, versions
@@ -49,6 +51,7 @@ class Child:
         self.pid,self.start = os.fork(),time.time()
         if self.pid: os.close(write); return
         os.setpgid(0, 0) # it may have workers, who are to die with it
+        tqdm.set_lock(RLock()) # forks share tqdm's own, and one killed while it holds it would stop all later ones
         null = os.open(os.devnull, os.O_RDWR)
         for fd in (1,2): os.dup2(null, fd)
         changes = count_changes(die_at)
