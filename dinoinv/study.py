@@ -485,6 +485,7 @@ def _epoch_seconds(self:Study,
     splits = load_meta(pairs)['splits']
     keep = {s: set(_evenly(list(splits[s]), m)) for s,m in dict(train=n, val=2).items()}
     run = Run(view(pairs, few, lambda s,k: k in keep.get(s, ())), self.out/'timing'/'run', cfg)
+    run.begin()
     def once(epoch):
         run.train.epoch = epoch
         t = self.clock()
