@@ -413,7 +413,8 @@ def _check_target(pairs):
         raise DinoinvError(f'{pairs} is a file: choose another name for the pairs')
     there = [*pairs.iterdir()] if pairs.exists() else [] # one look: another process may be at work
     other = [o.name for o in there if not _is_ours(o)]
-    if other and 'meta.json' not in other: raise DinoinvError(f'{pairs} holds no meta.json, but {min(other)}: choose another folder')
+    if other and 'meta.json' not in other:
+        raise DinoinvError(f'{pairs} holds no meta.json, but {min(other)}: choose another folder')
 
 # %% ../nbs/01_dataset.ipynb #d09e7fc6
 def _is_ours(p):
