@@ -150,7 +150,7 @@ def drive_alone(page, url, shots):
 def drive_site(browser, url, shots):
     "On a phone: code unfolds, a picture enlarges and closes, the menu opens, a lost link says so"
     page = browser.new_page(viewport=dict(width=390, height=844))
-    page.goto(f'{url}/textures.html')
+    page.goto(f'{url}/support/textures.html')
     code = page.locator('details.code').first
     code.locator('summary').click(); check(code.locator('pre').first.is_visible(), 'the code should unfold')
     page.locator('main img').first.click(); page.locator('dialog.picture img').wait_for()
@@ -167,15 +167,15 @@ def drive_site(browser, url, shots):
 
 def gallery(site, shots):
     site = Path(site)
-    pages = [p.name for p in site.glob('*.html') if '<div class="dinoinv-gallery"' in p.read_text()]
-    check('gallery.html' in pages, f'no gallery on gallery.html of {site}')
+    pages = [p.relative_to(site).as_posix() for p in site.rglob('*.html') if '<div class="dinoinv-gallery"' in p.read_text()]
+    check('support/gallery.html' in pages, f'no gallery on support/gallery.html of {site}')
     with serving(site) as url, chromium() as browser:
         drive_site(browser, url, shots)
         for size,width,height in (('desktop',1280,900), ('phone',390,844)):
             for scheme in ('light','dark'):
                 page = browser.new_page(viewport=dict(width=width, height=height), color_scheme=scheme)
                 errors = []; page.on('pageerror', lambda e: errors.append(str(e)))
-                page.goto(f'{url}/gallery.html')
+                page.goto(f'{url}/support/gallery.html')
                 host = page.locator('.dinoinv-gallery').first
                 scheme_of = lambda: host.evaluate('e => e.style.colorScheme')
                 try:

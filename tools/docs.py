@@ -213,11 +213,11 @@ title: No such page
 There is no page at this address. [Start here](index.ipynb), or use the search.
 """
 
-def finish(page):
+def finish(page, out):
     "What smalldocs leaves out: canonical address, social card, version, and pictures that a click enlarges"
     html = page.read_text()
     style,script = ((assets/k).read_text() for k in ('site.css','site.js'))
-    head = f'<link rel="canonical" href="{base}{page.name}">\n<style>{style}</style>\n'
+    head = f'<link rel="canonical" href="{base}{page.relative_to(out).as_posix()}">\n<style>{style}</style>\n'
     if 'og:image"' not in html: head += f'<meta property="og:image" content="{base}images/readme-1-0.png">\n'
     if page.name=='404.html': head = f'<base href="{base}">\n{head}' # it is shown at any address
     title = f'<span class="navbar-title">{cfg.title}'
@@ -259,10 +259,10 @@ def build(proc, out):
     site = NbdevSite(load_project(proc))
     site.out = out
     site.build()
-    for p in out.glob('*.html'): finish(p)
+    for p in out.rglob('*.html'): finish(p, out)
     (out/'404.llms.md').unlink(missing_ok=True)
     instead = 'An interactive gallery of reconstructions: open the page.'
-    for p in out.glob('*.llms.md'):
+    for p in out.rglob('*.llms.md'):
         p.write_text(re.sub(rf'{GALLERY}.*?</script>', instead, p.read_text(), flags=re.S))
     return [w for w in site.warnings if 'output-file' not in w]
 
@@ -312,7 +312,7 @@ def do_run(paths, slow):
         nb = nbformat.read(p, 4)
         for c in nb.cells:
             if c.cell_type=='code' and skip.search(c.source): c.metadata.tags = ['skip-execution']
-        NotebookClient(nb, timeout=None, kernel_name='python3', record_timing=False, resources=dict(metadata=dict(path=str(nbs)))).execute()
+        NotebookClient(nb, timeout=None, kernel_name='python3', record_timing=False, resources=dict(metadata=dict(path=str(p.parent)))).execute()
         for c in nb.cells: c.metadata.pop('tags', None)
         nbformat.write(nb, p)
 
