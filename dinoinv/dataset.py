@@ -396,6 +396,13 @@ def _batches(patches, size):
         yield queues.pop(full)
     yield from queues.values()
 
+# %% ../nbs/01_dataset.ipynb #f5b4ca48
+def _encode_alike(enc, images, size, layers, fuse):
+    "Features of images (H,W,3) of one shape, `(B,C,H/14,W/14)`, as in any other batch of up to `size`"
+    h,w = (side//enc.patch for side in images[0].shape[:2])
+    missing = -len(images) % enc.at_once(h, w, size)
+    return enc.encode(images + images[-1:]*missing, layers, fuse)[:len(images)]
+
 # %% ../nbs/01_dataset.ipynb #7f568c53
 def _check_places(photos, pairs):
     "Raise `DinoinvError` unless there are photos to read and a folder to write to, apart from each other"
@@ -588,7 +595,8 @@ def _make_part(part, photos, enc, batch_size, bar, out):
     if part.fault: out['damaged'][f'{part.split}/{part.path.name}'] = part.fault
     patches = (o for read in photos for o in _take(part, out, bar, *read))
     for batch in _batches(patches, batch_size):
-        features = enc.encode([a for _,a,_ in batch], made_by['layers'], made_by['fuse'])
+        images = [target for _,target,_ in batch]
+        features = _encode_alike(enc, images, batch_size, made_by['layers'], made_by['fuse'])
         _store(part, out, features.half().cpu(), batch)
         bar.update(len(batch))
     shown = lambda names: [f'{part.split}/{k}' for k in names]

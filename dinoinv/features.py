@@ -9,7 +9,7 @@ __all__ = ['FORMATS', 'MAX_MPX', 'HOLD', 'PIXELS', 'DEFAULT', 'MINI', 'REMEDY', 
            'load_encoder', 'pca_rgb']
 
 # %% ../nbs/00_features.ipynb #ff7909dd
-import hashlib, urllib.error, urllib.request, warnings
+import hashlib, math, urllib.error, urllib.request, warnings
 from importlib.util import find_spec
 from contextlib import contextmanager
 from pathlib import Path
@@ -249,6 +249,16 @@ def _hidden(self:Encoder, x, layers):
 
 # %% ../nbs/00_features.ipynb #ca1683d0
 @patch
+def at_once(self:Encoder,
+    h:int, w:int, # tokens of an image
+    most:int,     # images at hand
+)->int: # images
+    "How many images the model takes at once: `most`, or on a CPU a power of two that its cache holds"
+    if torch.device(self.device).type != 'cpu': return most
+    return min(most, 2**int(math.log2(max(2048//(h*w), 1))))
+
+# %% ../nbs/00_features.ipynb #05124741
+@patch
 @torch.no_grad()
 def encode(self:Encoder,
     images:Image.Image|np.ndarray|torch.Tensor|list, # one, several, or a batch (B,3,H,W) or (B,H,W,3)
@@ -261,8 +271,8 @@ def encode(self:Encoder,
     b,_,h,w = x.shape
     h,w = h//self.patch, w//self.patch
     x = (x-self.mean.to(x))/self.std.to(x)
-    step = max(1, 2048//(h*w)) if x.device.type == 'cpu' else b
-    hs = torch.cat([self._hidden(o, layers) for o in x.split(step)], 1)
+    pieces = x.split(self.at_once(h, w, b))
+    hs = torch.cat([self._hidden(o, layers) for o in pieces], 1)
     f = hs.movedim(0, 2).flatten(2) if fuse == 'concat' else hs.mean(0)
     return f.transpose(1,2).reshape(b, -1, h, w)
 
