@@ -218,7 +218,8 @@ def finish(page, out):
     html = page.read_text()
     style,script = ((assets/k).read_text() for k in ('site.css','site.js'))
     head = f'<link rel="canonical" href="{base}{page.relative_to(out).as_posix()}">\n<style>{style}</style>\n'
-    if 'og:image"' not in html: head += f'<meta property="og:image" content="{base}images/readme-1-0.png">\n'
+    card = min((nbs/'images').glob('readme-*.png')).name
+    if 'og:image"' not in html: head += f'<meta property="og:image" content="{base}images/{card}">\n'
     if page.name=='404.html': head = f'<base href="{base}">\n{head}' # it is shown at any address
     title = f'<span class="navbar-title">{cfg.title}'
     for a,b in (('</head>', f'{head}</head>'),
