@@ -5,13 +5,14 @@
     python bench/bench.py memory             peak memory of prepare and train, 200 pairs against 2,000
     python bench/bench.py disk               bytes on disk against the bytes of features and pictures
     python bench/bench.py shards             tars against folders: making, reading, training; how long the encoder is waited for
+    python bench/bench.py checks             the share of prepare and of an epoch that goes into hashes and checks of what was read
     python bench/bench.py pretrain           images/s of pretraining a `mini`, and the share of the machine's peak
     python bench/bench.py quality PHOTOS     decoders against baselines on held-out photos (each photo its own texture)
 
-All but `pretrain` and `shards` (on `mini`) run on the `untrained` encoder, whose arithmetic is DINOv2-Small's. Compare ratios within one run: machines differ.
+All but `pretrain` and `shards` (on `mini`) and `checks` (on both) run on the `untrained` encoder, whose arithmetic is DINOv2-Small's. Compare ratios within one run: machines differ.
 """
 import os; os.environ.setdefault('TQDM_DISABLE', '1')
-import subprocess, sys, tempfile, time
+import subprocess, sys, tempfile, threading, time
 from dataclasses import replace
 from pathlib import Path
 import numpy as np, torch
@@ -127,7 +128,7 @@ def shards(n_photos=96, turns=3):
     def timed(*args):
         start = time.perf_counter()
         try: return encode(*args)
-        finally: spent[0] += time.perf_counter()-start
+        finally: spent[0] += time.thread_time()-start
     enc.encode = timed
     print(f'{"":<9}{"made/s":>8}{"in model":>10}{"files":>7}{"MB":>7}{"read/s":>8}{"trained/s":>11}')
     for turn in range(turns): # each is shown, since the machine may not be quiet
@@ -147,6 +148,39 @@ def shards(n_photos=96, turns=3):
             mb = sum(f.stat().st_size for f in tree(p))/1e6
             print(f'{name:<9}{n/made:>8.1f}{spent[0]/made:>10.1%}{len(tree(p)):>7}{mb:>7.1f}{read:>8.1f}{len(ds)/best(epoch, 1):>11.1f}', flush=True)
 
+def clocked(spent, names):
+    "Have the functions `names`, {module: [name]}, add their CPU time to `spent`; one inside another is not counted twice"
+    inside = threading.local()
+    def wrap(f):
+        def timed(*args, **kwargs):
+            if getattr(inside, 'yes', False): return f(*args, **kwargs)
+            inside.yes,start = True,time.thread_time()
+            try: return f(*args, **kwargs)
+            finally:
+                inside.yes = False
+                spent[0] += time.thread_time()-start
+        return timed
+    for module,those in names.items():
+        for k in those: setattr(module, k, wrap(getattr(module, k)))
+
+def checks():
+    "CPU time of hashes, finiteness and form checks, in threads beside the encoder too"
+    from dinoinv import dataset, train
+    spent = [0.]
+    clocked(spent, {dataset: ['digest','_fingerprint','_is_finite','_grid_fault','_noted_unit','_check_places','_fault'],
+                    train: ['_check_finite','_fingerprint']})
+    save_textures(tmp/'photos', 48, seed=0, size=504)
+    for name in 'untrained','mini':
+        enc = load_encoder(name)
+        spent[0],start = 0.,time.perf_counter()
+        made = prepare_pairs(tmp/'photos', tmp/f'checks_{name}', enc, 252, 'file')['made']
+        print(f'prepare with {name}, {made} pairs: {spent[0]/(time.perf_counter()-start):.2%} of the time')
+    for epochs in 1,3:
+        spent[0],start = 0.,time.perf_counter()
+        train_decoder(tmp/'checks_mini', tmp/f'run{epochs}', replace(PRESETS['default'], epochs=epochs, val_crop=252))
+        took = time.perf_counter()-start
+        print(f'train, {epochs} epochs with all that comes before: {spent[0]:.3f} of {took:.1f} s, {spent[0]/took:.2%}')
+
 def quality(photos, epochs=None):
     meta = prepare_pairs(photos, tmp/'q', 'untrained', 252, 'file'); print(describe(meta), '\n')
     for name,cfg in PRESETS.items():
@@ -156,7 +190,7 @@ def quality(photos, epochs=None):
         print(score_table(evaluate(tmp/name/'best', tmp/'q', tmp/f'{name}_out')), '\n', flush=True)
 
 @call_parse
-def main(what:str,          # extract, train, memory, disk, shards, pretrain or quality
+def main(what:str,          # extract, train, memory, disk, shards, checks, pretrain or quality
          photos:str=None,   # for quality: a folder of photos
          epochs:int=None):  # for quality: instead of the preset's
     "Benchmarks of dinoinv; see the head of this file"
