@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['INK', 'WHO', 'BAND', 'SCALE', 'INKED', 'STYLE', 'AXES', 'QUESTIONS', 'ASSETS', 'HEAD_DEPTH', 'HEAD_SCORES', 'ci',
            'gain', 'score', 'verdict', 'panel', 'svg', 'plot_depth', 'plot_frequencies', 'plot_textures', 'plot_limits',
-           'name_of', 'plot_inversion', 'hardest', 'none_moved', 'findings', 'headline', 'data_uri', 'figures',
-           'write_report']
+           'name_of', 'below_mean_colour', 'plot_inversion', 'hardest', 'none_moved', 'findings', 'headline',
+           'data_uri', 'figures', 'write_report']
 
 # %% ../nbs/support/report.ipynb #e3714aa1
 import re
@@ -236,8 +236,17 @@ def name_of(
     model:str, # its key in a study's results
 )->str:
     "What a model is called"
-    names = dict(low_pass='low-pass oracle', linear_probe='linear probe', mean_colour='mean colour')
-    return names.get(model, f'{model} decoder')
+    names = dict(low_pass='low-pass oracle', mean_colour='mean colour')
+    return names.get(model) or (model.replace('_', ' ') if model.endswith('_probe') else f'{model} decoder')
+
+def below_mean_colour(
+    model:str, # its key in a study's results
+    who:str,   # 'encoder' or 'control'
+    models:dict, # of a study's results
+)->bool: # then it is not trained yet, and says nothing about its features
+    "Whether a model scores less than the mean colour"
+    scores = models[who].get(model)
+    return bool(scores) and scores['psnr'] < models['encoder']['mean_colour']['psnr']
 
 def plot_inversion(
     models:dict, # of a study's results
@@ -245,7 +254,8 @@ def plot_inversion(
 )->list[Figure]:
     "The cosine of re-encoded tokens with those that the picture was made from"
     by = models['encoder']
-    names = sorted((k for k in by if k != 'mean_colour'), key=lambda k: by[k]['cosine'])
+    worth = [k for k in by if k != 'mean_colour' and not below_mean_colour(k, 'encoder', models)]
+    names = sorted(worth, key=lambda k: by[k]['cosine'])
     fig,ax = panel(height=1.3+.3*len(names), xlabel='cosine of tokens with the originals (1: the same)')
     none = dict(cosine=np.nan, cosine_ci95=None)
     for i,(who,by) in enumerate(models.items()):
@@ -264,7 +274,8 @@ def _environment():
     env = Environment(loader=FileSystemLoader(ASSETS), autoescape=True, trim_blocks=True, lstrip_blocks=True,
                       undefined=StrictUndefined)
     env.filters |= dict(ci=ci, gain=gain, score=score, verdict=verdict, name_of=name_of, epoch=epoch_line)
-    env.globals |= dict(AXES=AXES, hardest=hardest, zip=zip, none_moved=none_moved)
+    env.globals |= dict(AXES=AXES, hardest=hardest, zip=zip, none_moved=none_moved,
+                        below_mean_colour=below_mean_colour)
     return env
 
 def hardest(

@@ -249,20 +249,25 @@ def _hash(self:Study, pairs, *what):
     return hashlib.sha256(repr(about).encode()).hexdigest()[:12]
 
 @patch
-def probe(self:Study, who:str, pairs:Path|None=None):
-    "The linear probe of an encoder's pairs; default: of all"
+def closed_forms(self:Study, who:str, pairs:Path|None=None):
+    "The probes of an encoder's pairs by name; default: of all pairs"
     pairs = pairs or self.pairs[who]
-    if pairs not in self.loaded:
-        self.loaded[pairs] = load_probes(self.probes(pairs), self.encs[who].device)['linear_probe']
+    if pairs not in self.loaded: self.loaded[pairs] = load_probes(self.probes(pairs), self.encs[who].device)
     return self.loaded[pairs]
+
+@patch
+def probe(self:Study, who:str, pairs:Path|None=None):
+    "The linear probe of an encoder's pairs; default: of all pairs"
+    return self.closed_forms(who, pairs)['linear_probe']
 
 # %% ../nbs/05_study.ipynb #6822a379
 @patch
 def baselines(self:Study)->dict: # 'encoder' and 'control' → model → reading
     "Readings of what needs no training"
     def make(who):
-        names = ('mean_colour','low_pass','linear_probe') if who == 'encoder' else ('linear_probe',)
-        of = lambda k: lambda b: baseline_preds(dict(linear_probe=self.probe(who)), b)[k]
+        probes = self.closed_forms(who)
+        names = [*probes] if who == 'control' else ['mean_colour','low_pass',*probes]
+        of = lambda k: lambda b: baseline_preds(probes, b)[k]
         return self.look(who, {k: of(k) for k in names})
     return {who: self.stage(f'look-{who}', lambda: make(who)) for who in self.encs}
 
@@ -753,7 +758,8 @@ def results(self:Study,
     trained = {who: {} for who in self.encs}
     for (who,preset,kind,_),rs in reads.items():
         if kind == 'main' and preset != 'layers': trained[who][preset] = _training(rs)
-    both = [k for k in ('linear_probe',*self.cfg.decoders) if all(k in by for by in found.values())]
+    models = 'linear_probe','neighbour_probe',*self.cfg.decoders
+    both = [k for k in models if all(k in by for by in found.values())]
     gains = {k: {m: paired(*(patch_scores(by[k][0], m) for by in found.values()), self.test_photos)
                  for m in ('psnr','ssim','cosine','alike')} for k in both if len(found) == 2}
     return dict(about=self.about(left), models=rows, trained=trained, gains=gains, depth=self._depth(reads),
