@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from functools import partial, wraps
 from importlib.metadata import version, PackageNotFoundError
 from math import isfinite
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Annotated, get_args, get_origin
 from fastcore.docments import docments
@@ -113,6 +114,7 @@ def one_writer(
 
 # %% ../nbs/support/core.ipynb #733d043d
 def _finite(o):
+    if getattr(o, 'ndim', None) == 0: o = o.item() # a number of numpy or torch
     if isinstance(o, float): return o if abs(o) < float('inf') else None
     if isinstance(o, dict): return {str(k): _finite(v) for k,v in o.items()}
     return [_finite(v) for v in o] if isinstance(o, (list,tuple)) else o
@@ -159,7 +161,7 @@ def whole(
 )->tuple[str,Callable]:
     "The rule for a whole number from `low` to `high`"
     words = f'a whole number from {low} ' + ('up' if high is None else f'to {high}')
-    return words, lambda v: type(v) is int and low <= v and (high is None or v <= high)
+    return words, lambda v: isinstance(v, Integral) and not isinstance(v, bool) and low <= v and (high is None or v <= high)
 
 # %% ../nbs/support/core.ipynb #e8904107
 def one_of(
@@ -177,7 +179,7 @@ def number(
     "The rule for a finite number"
     words = f"a number {'above' if above else 'from'} {low:g}" + ('' if high is None else f' to {high:g}')
     fits = lambda v: (v > low if above else v >= low) and (high is None or v <= high)
-    return words, lambda v: isinstance(v, (int,float)) and not isinstance(v, bool) and isfinite(v) and fits(v)
+    return words, lambda v: isinstance(v, Real) and not isinstance(v, bool) and isfinite(v) and fits(v)
 
 # %% ../nbs/support/core.ipynb #17efe41b
 def check_settings(
@@ -202,8 +204,8 @@ class _Help(HelpFormatter):
 
 def _kind(type, default):
     "How `argparse` is to read a parameter"
-    extra = type.__metadata__[0] if get_origin(type) is Annotated else {}
-    if get_args(type): type = get_args(type)[0] # `int|None` is read as int
+    type,extra = get_args(type) if get_origin(type) is Annotated else (type,{})
+    if get_args(type): type = get_args(type)[0] # `int|None` and `list[int]` are read as int
     if type is bool: return dict(action=BooleanOptionalAction if default else 'store_true')
     return dict(type=type, **extra)
 
@@ -211,7 +213,7 @@ def _kind(type, default):
 def _add(parser, name, type, default, doc):
     "Add the parameter `name` of a function to `parser`"
     kind,required = _kind(type, default), default is inspect.Parameter.empty
-    if not any(default is o for o in (inspect.Parameter.empty, None, False)): doc += f' (default: {default})'
+    if not any(default is o for o in (inspect.Parameter.empty, None, False, ())): doc += f' (default: {default})'
     kw = dict(help=doc.replace('%', '%%'), **kind)
     if required or 'nargs' in kind: return parser.add_argument(name, default=default, **kw)
     parser.add_argument(f'--{name}', default=SUPPRESS, **kw)
@@ -244,7 +246,8 @@ def command(
     @wraps(func)
     def _f(*args, **kwargs):
         caller = sys._getframe(1).f_globals
-        script = caller.get('__name__') == '__main__' and '__file__' in caller # a notebook has no file
+        ours = Path(sys.argv[0]).stem == func.__name__ or caller.get('__spec__') # not a script of the user's
+        script = caller.get('__name__') == '__main__' and '__file__' in caller and ours # a notebook has no file
         if args or kwargs or not script: return func(*args, **kwargs)
         kwargs = vars(_parser(func).parse_args())
         try: func(**kwargs)

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['FORMATS', 'MAX_MPX', 'HOLD', 'PIXELS', 'DEFAULT', 'MINI', 'REMEDY', 'upright_rgb', 'image_file', 'open_photo',
            'to_tensor', 'crop_to_patch', 'best_device', 'amp_dtype', 'sliced_attention', 'attention_for', 'Encoder',
-           'weights_hash', 'check_layers', 'layers_name', 'encoder_line', 'within_reach', 'control', 'at_hand',
-           'load_encoder', 'pca_rgb']
+           'weights_hash', 'check_layers', 'layers_name', 'encoder_line', 'within_reach', 'is_control', 'control',
+           'at_hand', 'load_encoder', 'pca_rgb']
 
 # %% ../nbs/00_features.ipynb #ff7909dd
 import hashlib, math, urllib.error, urllib.request, warnings
@@ -219,7 +219,7 @@ def weights_hash(
     h = hashlib.sha256()
     for k,v in sorted(model.state_dict().items()):
         h.update(k.encode())
-        h.update(v.detach().cpu().contiguous().view(torch.uint8).numpy())
+        h.update(v.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return h.hexdigest()[:12]
 
 # %% ../nbs/00_features.ipynb #f045ffd8
@@ -325,7 +325,8 @@ def within_reach(
     revision:str|None=None, # hub branch, tag or commit
 )->bool:
     "Whether `name` is a folder here, or in the hub cache, or the hub answers for it"
-    return Path(name).is_dir() or _cached(name, revision) or _reachable(name)
+    try: return Path(name).is_dir() or _cached(name, revision) or _reachable(name)
+    except ValueError: return False # the hub client: this can't be a name
 
 # %% ../nbs/00_features.ipynb #51963bca
 DEFAULT = 'facebook/dinov2-small'
@@ -337,11 +338,17 @@ def _random_weights(model, config):
         torch.manual_seed(0)
         return model(config)
 
+def is_control(
+    name:str, # of an encoder
+)->bool:
+    "Whether an encoder's name says that its weights are random"
+    return name == 'untrained' or name.startswith('untrained:')
+
 def control(
     enc:Encoder, # any
 )->Encoder|None: # None: `enc` is a control itself
     "The architecture of `enc` with seeded random weights"
-    if enc.name.startswith('untrained'): return None
+    if is_control(enc.name): return None
     model = _random_weights(type(enc.model), enc.config)
     mean,std = (v.flatten().tolist() for v in (enc.mean,enc.std))
     amp = enc.dtype is not None
@@ -373,7 +380,8 @@ def load_encoder(
     if name == 'auto': name = at_hand(revision)
     if name == 'untrained': return Encoder(_untrained(), name, device=device, amp=amp)
     if name.startswith('untrained:'):
-        return control(load_encoder(name.removeprefix('untrained:'), revision, device, amp))
+        enc = load_encoder(name.removeprefix('untrained:'), revision, device, amp)
+        return control(enc) or enc
     model = _pretrained(MINI if name == 'mini' else name, revision)
     on_hub = name != 'mini' and not Path(name).is_dir()
     commit = getattr(model.config, '_commit_hash', revision) if on_hub else None
@@ -420,5 +428,6 @@ def pca_rgb(
     x = f.flatten(1).T
     x = x - x.mean(0)
     p = x @ torch.linalg.svd(x, full_matrices=False).Vh[:3].T
+    p = nn.functional.pad(p, (0, 3-p.shape[1])) # fewer than three tokens have fewer directions
     lo,hi = p.quantile(.01, 0), p.quantile(.99, 0)
     return ((p-lo)/(hi-lo).clamp(min=1e-8)).clamp(0,1).reshape(*f.shape[1:], 3).numpy()

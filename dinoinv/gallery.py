@@ -23,7 +23,7 @@ from .core import LOCK, DinoinvError, atomic_path, check_settings, command, is_l
 from .core import load_json, notice, number, save_json, whole
 from .dataset import prepare_pairs, save_textures
 from .decoder import low_pass
-from .features import DEFAULT, encoder_line, load_encoder, to_tensor
+from .features import DEFAULT, encoder_line, is_control, load_encoder, to_tensor
 from .inference import ERROR_TOP, compare_figure, evaluate, score_table
 from .train import TrainConfig, epoch_line, train_decoder
 
@@ -97,7 +97,7 @@ def _made_by(info): return f"{encoder_line(info['encoder'])} · decoder: {epoch_
 
 def _warning(info):
     "What must be said if the encoder is the control"
-    is_control = info['encoder']['name'].startswith('untrained')
+    is_control = is_control(info['encoder']['name'])
     return 'The encoder has random weights: this is the control, not DINOv2.' if is_control else ''
 
 # %% ../nbs/support/gallery.ipynb #72df56ae
@@ -385,7 +385,7 @@ def _begin(out, settings):
 
 def _whose(encoder):
     "Which encoder it was, and how to have DINOv2-Small's results if it wasn't that one"
-    control = 'random weights, the control' if encoder.startswith('untrained') else ''
+    control = 'random weights, the control' if is_control(encoder) else ''
     kind = 'a small DINOv2 of our own' if encoder == 'mini' else control
     if not kind: return f'The encoder was {encoder}.'
     return (f'The encoder was {encoder}: {kind}. This says nothing about DINOv2-Small. For that one, where\n'

@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['LARGE', 'SMALL', 'NOT_FINITE', 'PretrainConfig', 'picture_bank', 'as_bytes', 'random_crops', 'recolour',
            'hidden_blocks', 'PrototypeHead', 'Learner', 'Centring', 'choice_loss', 'koleo', 'objective',
-           'choice_spread', 'knn_accuracy', 'embed', 'Pretraining', 'make_adamw', 'rate', 'quiz_textures',
-           'images_per_second', 'plot_pretraining', 'pretrain', 'dinoinv_pretrain']
+           'choice_spread', 'knn_accuracy', 'embed', 'Pretraining', 'check_empty', 'make_adamw', 'rate',
+           'quiz_textures', 'images_per_second', 'plot_pretraining', 'pretrain', 'dinoinv_pretrain']
 
 # %% ../nbs/06_pretrain.ipynb #6c3a72eb
 import math, time
+from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -19,11 +20,12 @@ import numpy as np, torch, torch.nn as nn, torch.nn.functional as F
 from accelerate import Accelerator
 from fastcore.basics import patch
 from matplotlib.figure import Figure
-from .core import DinoinvError, atomic_path, command, notice, progress, save_json, versions
+from .core import LOCK, DinoinvError, atomic_path, check_settings, command, is_litter, notice, number
+from .core import one_writer, progress, save_json, versions, whole
 from .dataset import find_textures, open_photo
 from .decoder import LinearProbe, psnr
 from .textures import sample_textures
-from .train import accelerator_for, check_run
+from .train import accelerator_for, check_run, read_state
 
 # %% ../nbs/06_pretrain.ipynb #794b2acf
 @dataclass(frozen=True)
@@ -50,6 +52,12 @@ class PretrainConfig:
     asked:int=240             # held-out textures that the run is tested on now and then
     seed:int=0                # of everything
 
+    def __post_init__(self):
+        rules = dict(steps=whole(1), batch_size=whole(1), lr=number(0, 1, above=True), weight_decay=number(),
+                     width=whole(1), depth=whole(1), heads=whole(1), seed=whole(0))
+        check_settings(vars(self), rules)
+        if self.width%self.heads: raise DinoinvError(f'width={self.width}: give a multiple of {self.heads}, the heads')
+
 # %% ../nbs/06_pretrain.ipynb #b0f559e1
 def picture_bank(
     cfg:PretrainConfig,         # how many and how large
@@ -73,8 +81,9 @@ def as_bytes(
 def _squares(folder, side):
     "All squares of `side` px that fit into the photos of `folder` side by side; what can't be used is listed"
     photos,skipped = find_textures(folder)
+    root = Path(folder).parent if Path(folder).is_file() else Path(folder)
     for p in photos:
-        try: image = open_photo(Path(folder)/p.path)
+        try: image = open_photo(root/p.path)
         except Exception as e: # decoders raise anything at all
             skipped[p.path] = str(e)
             continue
@@ -290,11 +299,19 @@ class Pretraining:
     ):
         self.out,self.cfg,self.acc,self.log,self.step = Path(out),cfg,accelerator_for(True),[],0
         about = dict(config=asdict(cfg) | dict(photos=[str(p) for p in photos]))
-        check_run(self.out, about, resume)
+        if not check_run(self.out, about, resume): check_empty(self.out)
         self.pictures = picture_bank(cfg, photos)
         self._models()
         if (self.out/'state.pt').exists(): self.load_state()
         save_json(self.out/'config.json', about | dict(versions=versions()))
+
+def check_empty(
+    out:Path, # folder for a new run
+):
+    "Raise `DinoinvError` if there is something in `out` that would be overwritten"
+    if out.is_file(): raise DinoinvError(f'{out} is a file: choose a folder')
+    others = [p.name for p in out.glob('*') if p.name != LOCK and not is_litter(p.name)]
+    if others: raise DinoinvError(f'{out} holds something else ({min(others)}): choose another folder')
 
 @patch
 def _models(self:Pretraining):
@@ -383,10 +400,15 @@ def save_state(self:Pretraining):
 
 @patch
 def load_state(self:Pretraining):
-    "Take them up from there"
-    s = torch.load(self.out/'state.pt', map_location='cpu', weights_only=True)
-    for k in ('student','teacher','centrings','opt'): getattr(self, k).load_state_dict(s[k])
-    self.log,self.step = s['log'],s['step']
+    "Take them up from there; raises `DinoinvError` if the file is damaged"
+    path = self.out/'state.pt'
+    try:
+        s = read_state(path)
+        for k in ('student','teacher','centrings','opt'): getattr(self, k).load_state_dict(s[k])
+        self.log,self.step = s['log'],s['step']
+    except Exception as e:
+        remedy = 'delete it and resume, and the run starts over'
+        raise DinoinvError(f'{path} is damaged: {remedy}') from e
 
 # %% ../nbs/06_pretrain.ipynb #d57db378
 @lru_cache(1)
@@ -441,7 +463,7 @@ def run(self:Pretraining,
         if main and (self.step%every == 0 or self.step == steps):
             self.log[-1] |= self.quiz()
             self.save()
-        bar.set_postfix({k: f'{v:.2f}' for k,v in losses.items()})
+        bar.set_postfix({k: f'{v:.2f}' for k,v in losses.items()}, refresh=False)
         bar.update()
     bar.close()
 
@@ -491,11 +513,12 @@ def pretrain(
     resume:bool=False,      # take up a run that was interrupted
 )->list[dict]: # rows of `log.json`
     "Train a small DINOv2, to be loaded with `load_encoder(out/'encoder')`; raises `DinoinvError` if it can't"
-    training = Pretraining(out, cfg, photos, resume)
-    try: training.run()
-    except KeyboardInterrupt:
-        done = f'interrupted after {training.step} of {cfg.steps} steps'
-        raise KeyboardInterrupt(f'{done}; --resume takes it up at the last save') from None
+    with one_writer(out) if accelerator_for(True).is_main_process else nullcontext():
+        training = Pretraining(out, cfg, photos, resume)
+        try: training.run()
+        except KeyboardInterrupt:
+            done = f'interrupted after {training.step} of {cfg.steps} steps'
+            raise KeyboardInterrupt(f'{done}; --resume takes it up at the last save') from None
     return training.log
 
 # %% ../nbs/06_pretrain.ipynb #2b389aee
@@ -513,10 +536,10 @@ def dinoinv_pretrain(
     resume:bool=False,     # take up a run that was interrupted
     debug:bool=False,      # show the full traceback of an error
 ):
-    """Train a small DINOv2 with DINOv2's own objective, on generated textures or on photos.
+    """Train a small DINOv2 with DINOv2's own objective, on generated textures or on photos
 
-      dinoinv_pretrain mini/                        # what the encoder called mini is
-      dinoinv_pretrain mine/ --photos a/ b/ --steps 20000 --width 192
+    dinoinv_pretrain mini/ makes what the encoder called mini is. Photos of your own:
+    dinoinv_pretrain mine/ photos/ more_photos/ --steps 20000 --width 192
     """
     given = {k: v for k,v in locals().items() if k in PretrainConfig.__dataclass_fields__}
     cfg = PretrainConfig(**given)

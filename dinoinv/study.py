@@ -16,10 +16,10 @@ import numpy as np, torch
 from fastcore.basics import patch
 
 # %% ../nbs/05_study.ipynb #c16ceb18
-from .core import DinoinvError, atomic_path, check_settings, command, load_json, number, progress
-from .core import save_json, versions, whole
-from .dataset import SPLITS, PairsDataset, find_textures, load_meta, open_photo, parse_layers
-from .dataset import prepare_pairs
+from .core import DinoinvError, atomic_path, check_settings, command, load_json, number, one_of
+from .core import progress, save_json, versions, whole
+from .dataset import SHARES, SPLITS, PairsDataset, find_textures, load_meta, open_photo
+from .dataset import parse_layers, prepare_pairs
 from .decoder import psnr
 from .features import DEFAULT, Encoder, control, layers_name, load_encoder
 from .gallery import Gallery
@@ -30,8 +30,8 @@ from .measures import band_gain, band_rings, bands, centres, feature_cosine, pai
 from .measures import ring_ratios, ring_sums, rings, score_row
 from .report import findings, write_report
 from .textures import save_textures
-from .train import PRESETS, Run, TrainConfig, baseline_preds, best_epoch, fit_probes, image_metrics
-from .train import load_batches, load_probes, predict, score_baselines, train_decoder, train_epoch
+from .train import PRESETS, Run, TrainConfig, baseline_preds, best_epoch, image_metrics
+from .train import load_batches, load_probes, predict, save_baselines, train_decoder, train_epoch
 
 # %% ../nbs/05_study.ipynb #b7ef107f
 @dataclass(frozen=True)
@@ -54,7 +54,9 @@ class StudyConfig:
         bad = [d for d in self.decoders if d not in PRESETS]
         if bad or not self.decoders:
             raise DinoinvError(f"decoders {', '.join(bad) or '(none)'}: choose from {', '.join(PRESETS)}")
-        rules = dict(minutes=number(above=True), seeds=whole(1), epochs=whole(1), max_photos=whole(1))
+        rules = dict(minutes=number(above=True), seeds=whole(1), epochs=whole(1), max_photos=whole(1), seed=whole(0),
+                     patch=('a multiple of 14', lambda v: whole(14)[1](v) and v%14 == 0), fractions=SHARES,
+                     group_by=one_of('file','folder'), fuse=one_of('concat','mean'))
         check_settings(asdict(self), {k: r for k,r in rules.items() if getattr(self, k) is not None})
 
 # %% ../nbs/05_study.ipynb #9342ff55
@@ -67,6 +69,7 @@ def centre_crops(
     "The middle of each photo as PNG; raises `DinoinvError` if there are none"
     photos,out = Path(photos),Path(out)
     found,skipped = find_textures(photos, 'file')
+    photos = photos.parent if photos.is_file() else photos
     keep = {out/Path(p.path).parent/f'{Path(p.path).name}.png': photos/p.path for p in _evenly(found, n)}
     for old in set(out.rglob('*.png'))-set(keep): old.unlink()
     for dst,src in progress(keep.items(), desc='photos', unit='photo'):
@@ -113,8 +116,9 @@ def _check_folder(self:Study):
     "Refuse a folder that holds something else"
     note = self.out/'study.json'
     if note.exists():
-        old = load_json(note)['source']
+        old = load_json(note, dict).get('source')
         if old != self.source: raise DinoinvError(f'{self.out} holds a study of {old}: choose another folder')
+    elif self.out.is_file(): raise DinoinvError(f'{self.out} is a file: choose a folder for the study')
     elif self.out.exists() and any(self.out.iterdir()):
         raise DinoinvError(f'{self.out} holds something else: choose another folder for the study')
 
@@ -237,10 +241,8 @@ def probes(self:Study,
     "Fit the probes of some pairs, once for all runs on them"
     folder = self.out/'probes'/self._hash(pairs)
     if (folder/'baselines.json').exists(): return folder
-    device,val = self.encs['encoder'].device,PairsDataset(pairs, 'val', VAL_CROP, random=False)
-    found = fit_probes(PairsDataset(pairs, 'train'), device=device)
-    for k,p in found.items(): p.save_pretrained(folder/k)
-    save_json(folder/'baselines.json', score_baselines(found, val, device))
+    val = PairsDataset(pairs, 'val', VAL_CROP, random=False)
+    save_baselines(folder, PairsDataset(pairs, 'train'), val, self.encs['encoder'].device)
     return folder
 
 @patch
@@ -252,7 +254,7 @@ def _hash(self:Study, pairs, *what):
 def closed_forms(self:Study, who:str, pairs:Path|None=None):
     "The probes of an encoder's pairs by name; default: of all pairs"
     pairs = pairs or self.pairs[who]
-    if pairs not in self.loaded: self.loaded[pairs] = load_probes(self.probes(pairs), self.encs[who].device)
+    if pairs not in self.loaded: self.loaded[pairs] = load_probes(self.probes(pairs)/'probes', self.encs[who].device)
     return self.loaded[pairs]
 
 @patch
@@ -349,13 +351,9 @@ def trained(self:Study,
     "Train a decoder, or take the one that was"
     run = self.out/'runs'/self._hash(pairs, sorted(asdict(cfg).items()))
     if (run/'done.json').exists(): return run/'best'
-    probes = self.probes(pairs)
-    if not (run/'baselines.json').exists():
-        shutil.copytree(probes, run/'probes', dirs_exist_ok=True)
-        shutil.copy(probes/'baselines.json', run)
     half = (run/'state.pt').exists() # an interrupted run can be taken up from there only
     if not half: (run/'config.json').unlink(missing_ok=True)
-    train_decoder(pairs, run, cfg, resume=half)
+    train_decoder(pairs, run, cfg, resume=half, baselines=self.probes(pairs))
     save_json(run/'done.json', dict(done=True))
     (run/'state.pt').unlink()
     return run/'best'

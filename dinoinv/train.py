@@ -7,8 +7,8 @@ __all__ = ['RULES', 'METHOD', 'PRESETS', 'SCORES', 'WIDEST', 'FEWEST', 'ENOUGH',
            'TrainConfig', 'load_batches', 'predict', 'validate', 'average', 'fit_probes', 'baseline_preds',
            'score_baselines', 'plot_losses', 'lr_factor', 'make_optimizer', 'train_epoch', 'accelerator_for',
            'main_first', 'new_decoder', 'load_whole', 'load_probes', 'pairs_key', 'save_baselines', 'load_baselines',
-           'epoch_line', 'best_epoch', 'check_folder', 'load_run', 'check_run', 'Run', 'check_pairs', 'settings_of',
-           'train_decoder', 'dinoinv_train', 'summary_table', 'psnr']
+           'epoch_line', 'best_epoch', 'check_folder', 'load_run', 'check_run', 'Run', 'check_pairs', 'read_state',
+           'settings_of', 'train_decoder', 'dinoinv_train', 'summary_table', 'psnr']
 
 # %% ../nbs/03_train.ipynb #2e3ffcc5
 import hashlib, json, math, os, shutil, zipfile
@@ -510,7 +510,8 @@ def check_run(
     if not resume: raise DinoinvError(f'{out} holds a run already: {to_resume}, {other}')
     have = load_run(out, *want)
     same = lambda k,a,b: a == b or k in ('workers','cache_mb') or k in lower and number()[1](a) and b < a
-    each = [(k, have[g].get(k), v) for g in want for k,v in want[g].items()]
+    before = lambda g,k,v: have[g].get(k, getattr(TrainConfig, k, v)) # it may be older than a setting
+    each = [(k, before(g, k, v), v) for g in want for k,v in want[g].items()]
     diff = '; '.join(f'{k}: {a} before, {b} now' for k,a,b in each if not same(k, a, b))
     same_again = 'resume with the same settings'
     if diff: raise DinoinvError(f'{out} was trained differently ({diff}): {same_again}, {other}')
@@ -631,12 +632,15 @@ def save_state(self:Run):
 def load_state(self:Run):
     "Take them up from there; raises `DinoinvError` if the file is damaged"
     path = self.out/'state.pt'
-    try: self._take(_read_state(path))
+    try: self._take(read_state(path))
     except Exception as e:
         why = str(e) if isinstance(e, ValueError) else 'no state of this run'
         raise DinoinvError(f'{path} is damaged ({why}): delete it and resume, and the run starts over') from e
 
-def _read_state(path):
+def read_state(
+    path:Path, # a `state.pt`
+)->dict:
+    "What `torch.save` wrote to `path`; raises `ValueError` if it is damaged"
     if not path.is_file(): raise ValueError('no file') # a pipe would be waited for
     if not zipfile.is_zipfile(path): raise ValueError('not written by torch.save, or cut short')
     with zipfile.ZipFile(path) as z: bad = z.testzip()
@@ -726,7 +730,7 @@ def epochs(self:Run):
     with progress(total=end, initial=self.done or 0, desc='training', unit='epoch', disable=quiet) as bar:
         for epoch in range(first, end+1):
             self._epoch(epoch)
-            bar.set_postfix(self._shown())
+            bar.set_postfix(self._shown(), refresh=False)
             bar.update(epoch > 0)
     self.acc.wait_for_everyone()
 
