@@ -161,7 +161,8 @@ def whole(
 )->tuple[str,Callable]:
     "The rule for a whole number from `low` to `high`"
     words = f'a whole number from {low} ' + ('up' if high is None else f'to {high}')
-    return words, lambda v: isinstance(v, Integral) and not isinstance(v, bool) and low <= v and (high is None or v <= high)
+    fits = lambda v: low <= v and (high is None or v <= high)
+    return words, lambda v: isinstance(v, Integral) and not isinstance(v, bool) and fits(v)
 
 # %% ../nbs/support/core.ipynb #e8904107
 def one_of(
@@ -213,7 +214,8 @@ def _kind(type, default):
 def _add(parser, name, type, default, doc):
     "Add the parameter `name` of a function to `parser`"
     kind,required = _kind(type, default), default is inspect.Parameter.empty
-    if not any(default is o for o in (inspect.Parameter.empty, None, False, ())): doc += f' (default: {default})'
+    silent = any(default is o for o in (inspect.Parameter.empty, None, False, ()))
+    if not silent: doc += f' (default: {default})'
     kw = dict(help=doc.replace('%', '%%'), **kind)
     if required or 'nargs' in kind: return parser.add_argument(name, default=default, **kw)
     parser.add_argument(f'--{name}', default=SUPPRESS, **kw)
@@ -247,7 +249,8 @@ def command(
     def _f(*args, **kwargs):
         caller = sys._getframe(1).f_globals
         ours = Path(sys.argv[0]).stem == func.__name__ or caller.get('__spec__') # not a script of the user's
-        script = caller.get('__name__') == '__main__' and '__file__' in caller and ours # a notebook has no file
+        main = caller.get('__name__') == '__main__' and '__file__' in caller # a notebook has no file
+        script = main and ours
         if args or kwargs or not script: return func(*args, **kwargs)
         kwargs = vars(_parser(func).parse_args())
         try: func(**kwargs)

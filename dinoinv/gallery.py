@@ -97,8 +97,8 @@ def _made_by(info): return f"{encoder_line(info['encoder'])} · decoder: {epoch_
 
 def _warning(info):
     "What must be said if the encoder is the control"
-    is_control = is_control(info['encoder']['name'])
-    return 'The encoder has random weights: this is the control, not DINOv2.' if is_control else ''
+    random = is_control(info['encoder']['name'])
+    return 'The encoder has random weights: this is the control, not DINOv2.' if random else ''
 
 # %% ../nbs/support/gallery.ipynb #72df56ae
 def _worst_to_best(folder, n):

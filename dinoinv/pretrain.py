@@ -56,7 +56,8 @@ class PretrainConfig:
         rules = dict(steps=whole(1), batch_size=whole(1), lr=number(0, 1, above=True), weight_decay=number(),
                      width=whole(1), depth=whole(1), heads=whole(1), seed=whole(0))
         check_settings(vars(self), rules)
-        if self.width%self.heads: raise DinoinvError(f'width={self.width}: give a multiple of {self.heads}, the heads')
+        if self.width%self.heads:
+            raise DinoinvError(f'width={self.width}: give a multiple of {self.heads}, the heads')
 
 # %% ../nbs/06_pretrain.ipynb #b0f559e1
 def picture_bank(

@@ -20,7 +20,7 @@ from .core import DinoinvError, atomic_path, check_settings, command, load_json,
 from .core import progress, save_json, versions, whole
 from .dataset import SHARES, SPLITS, PairsDataset, find_textures, load_meta, open_photo
 from .dataset import parse_layers, prepare_pairs
-from .decoder import psnr
+from .decoder import low_pass, psnr
 from .features import DEFAULT, Encoder, control, layers_name, load_encoder
 from .gallery import Gallery
 from .inference import evaluate, load_decoder, reconstruct
@@ -28,6 +28,7 @@ from .layers import LayersDecoder, fit_states, hidden_states, reconstruct_layers
 from .layers import train_layers
 from .measures import band_gain, band_rings, bands, centres, feature_cosine, paired, patch_scores
 from .measures import ring_ratios, ring_sums, rings, score_row
+from .rae import Reference
 from .report import findings, write_report
 from .textures import save_textures
 from .train import PRESETS, Run, TrainConfig, baseline_preds, best_epoch, image_metrics
@@ -54,8 +55,8 @@ class StudyConfig:
         bad = [d for d in self.decoders if d not in PRESETS]
         if bad or not self.decoders:
             raise DinoinvError(f"decoders {', '.join(bad) or '(none)'}: choose from {', '.join(PRESETS)}")
-        rules = dict(minutes=number(above=True), seeds=whole(1), epochs=whole(1), max_photos=whole(1), seed=whole(0),
-                     patch=('a multiple of 14', lambda v: whole(14)[1](v) and v%14 == 0), fractions=SHARES,
+        rules = dict(minutes=number(above=True), seeds=whole(1), epochs=whole(1), max_photos=whole(1),
+                     seed=whole(0), patch=('a multiple of 14', lambda v: whole(14)[1](v) and v%14 == 0), fractions=SHARES,
                      group_by=one_of('file','folder'), fuse=one_of('concat','mean'))
         check_settings(asdict(self), {k: r for k,r in rules.items() if getattr(self, k) is not None})
 
@@ -254,7 +255,8 @@ def _hash(self:Study, pairs, *what):
 def closed_forms(self:Study, who:str, pairs:Path|None=None):
     "The probes of an encoder's pairs by name; default: of all pairs"
     pairs = pairs or self.pairs[who]
-    if pairs not in self.loaded: self.loaded[pairs] = load_probes(self.probes(pairs)/'probes', self.encs[who].device)
+    if pairs not in self.loaded:
+        self.loaded[pairs] = load_probes(self.probes(pairs)/'probes', self.encs[who].device)
     return self.loaded[pairs]
 
 @patch
@@ -745,9 +747,65 @@ def elsewhere(self:Study,
 
 # %% ../nbs/05_study.ipynb #7f312a5c
 @patch
+def _middles(self:Study,
+    side:int, # px
+)->dict[str,torch.Tensor]: # photo → (1,3,side,side)
+    "The middle of a test patch of each photo; raises `DinoinvError` if none is large enough"
+    ds,out = self.dataset('encoder', 'test'),{}
+    for i,(h,w) in enumerate(ds.sizes):
+        if min(h, w) < side or self.test_photos[i] in out: continue
+        y,x = (h-side)//2,(w-side)//2
+        out[self.test_photos[i]] = ds[i]['target'][None,:,y:y+side,x:x+side].float()/255
+    remedy = f'give --patch {-(-side//self.patch)*self.patch} or more, and photos as large'
+    if not out: raise DinoinvError(f'the reference takes {side} px, and no test patch has as many: {remedy}')
+    return out
+
+@patch
+def _readers(self:Study):
+    "(Who, model) → what makes pictures of features: linear probes, and the decoders that are there"
+    out = {(who,'linear_probe'): self.probe(who) for who in self.encs}
+    jobs = [Job(who, self.best) for who in self.encs if hasattr(self, 'epochs')]
+    return out | {(j.who,self.best): self.decoder(j) for j in jobs if self.read(j, False)}
+
+# %% ../nbs/05_study.ipynb #9bed3ab5
+@patch
+@torch.no_grad()
+def _side_by_side(self:Study, ref, readers, x):
+    "(Who, model) → scores of what each makes of the pictures `x`"
+    fs = {who: self.encode(who, x) for who in self.encs}
+    pics = {('reference','reference'): ref(x), ('reference','low_pass'): low_pass(x, self.patch)}
+    pics |= {(who,k): m(fs[who]).float().clamp(0,1) for (who,k),m in readers.items()}
+    alike = {k: self._cosines('encoder', p, dict(features=fs['encoder']))[0] for k,p in pics.items()}
+    keep = 'psnr','ssim','mae'
+    return {k: [{m: o[m] for m in keep} | dict(alike=a) for o,a in zip(image_metrics(p, x), alike[k])]
+            for k,p in pics.items()}
+
+@patch
+def beside(self:Study,
+    ref:Reference, # another's autoencoder
+)->dict: # `about` it; `rows`: `who`, `model`, `parameters`, `score`, `gain` (PSNR minus its own)
+    "A decoder of others and ours, from the same pixels alone"
+    middles,readers = self._middles(ref.side),self._readers()
+    device,photos = self.encs['encoder'].device,list(middles)
+    def make():
+        bar = progress(middles.values(), desc=f"looking at {ref.about['name']}", unit='patch')
+        each = [self._side_by_side(ref, readers, x.to(device)) for x in bar]
+        found = {k: sum((e[k] for e in each), []) for k in each[0]}
+        size = lambda m: sum(p.numel() for p in m.parameters())
+        sizes = {k: size(m) for k,m in readers.items()} | {('reference','reference'): ref.about['parameters']}
+        theirs = patch_scores([found['reference','reference']])
+        gains = {k: paired(patch_scores([v]), theirs, photos) for k,v in found.items()}
+        row = lambda k: dict(parameters=sizes.get(k), score=score_row([found[k]], photos), gain=gains[k])
+        return [dict(who=k[0], model=k[1]) | row(k) for k in found]
+    asked = dict(about=ref.about, readers=list(readers), epochs=getattr(self, 'epochs', None))
+    return dict(about=ref.about, n=len(photos), rows=self.stage('reference', make, **asked))
+
+# %% ../nbs/05_study.ipynb #abb25c7f
+@patch
 def results(self:Study,
     other:dict|None=None, # what `elsewhere` returned
     left:list=(),         # jobs that were left out
+    reference:dict|None=None, # what `beside` returned
 )->dict: # what `report.json` holds
     "All that is known so far"
     reads = self.readings()
@@ -762,7 +820,7 @@ def results(self:Study,
                  for m in ('psnr','ssim','cosine','alike')} for k in both if len(found) == 2}
     return dict(about=self.about(left), models=rows, trained=trained, gains=gains, depth=self._depth(reads),
                 frequencies=self._frequencies(found), textures=self._textures(found), elsewhere=other,
-                limits=self._limits(reads), unseen=self._unseen(reads))
+                limits=self._limits(reads), unseen=self._unseen(reads), reference=reference)
 
 def _training(readings):
     "What was trained, of several seeds"
@@ -813,16 +871,19 @@ def pictures(self:Study):
 @patch
 def run(self:Study,
     other:str|Path|None=None, # photos of another kind to test on
+    ref:Reference|None=None,  # a decoder of others to put beside ours
 )->dict: # what `report.json` holds
     "Whatever is missing, then the report; on Ctrl-C, the report of what is there"
-    left,rows,stopped = [],None,None
+    left,rows,beside,stopped = [],None,None,None
+    if ref: self._middles(ref.side) # an error had better come first
     try:
         _,left = self.work()
         rows = self.elsewhere(other) if other else None
+        beside = self.beside(ref) if ref else None
         self.pictures()
     except KeyboardInterrupt as e: stopped = e
     if stopped and not self.stage('look-encoder', None): raise stopped # nothing to report yet
-    r = self.results(rows, left) | dict(stopped=stopped is not None)
+    r = self.results(rows, left, beside) | dict(stopped=stopped is not None)
     r |= dict(findings=findings(r), minutes=(self.clock()-self.start)/60)
     write_report(self.out, r, self.cards())
     told = f'{self.out}/report.html tells what is there, the same command goes on'
@@ -845,6 +906,7 @@ def dinoinv_study(
     max_photos:int=None,   # to use, or textures to make; default: ten a minute, 48 at least
     group_by:str='file',   # what must not be in two splits: file or folder
     other:str=None,        # folder of photos of another kind to test on
+    reference:str=None,    # rae: a published decoder beside ours (1.7 GB from the hub); or a folder like it
     seed:int=0,            # of textures, splits and runs
     debug:bool=False,      # show the full traceback of an error
 ):
@@ -852,7 +914,8 @@ def dinoinv_study(
     photos,out = (source,out) if out else (None,source)
     given = {k: v for k,v in locals().items() if k in StudyConfig.__dataclass_fields__}
     given |= dict(layers=parse_layers(layers), decoders=tuple(decoders.split(',')))
-    r = Study(out, StudyConfig(**given), photos).run(other)
+    ref = Reference(reference) if reference else None # an error had better come first
+    r = Study(out, StudyConfig(**given), photos).run(other, ref)
     print('\n' + '\n'.join(f'* {f}' for f in r['findings']))
     print(f"\n{r['minutes']:.1f} minutes. Look at {out}/report.html, and play with {out}/gallery.html")
     if r['about']['is_control']: print('These features come from random weights: the control, not DINOv2.')
