@@ -55,9 +55,10 @@ class StudyConfig:
         bad = [d for d in self.decoders if d not in PRESETS]
         if bad or not self.decoders:
             raise DinoinvError(f"decoders {', '.join(bad) or '(none)'}: choose from {', '.join(PRESETS)}")
-        rules = dict(minutes=number(above=True), seeds=whole(1), epochs=whole(1), max_photos=whole(1),
-                     seed=whole(0), patch=('a multiple of 14', lambda v: whole(14)[1](v) and v%14 == 0), fractions=SHARES,
-                     group_by=one_of('file','folder'), fuse=one_of('concat','mean'))
+        rules = dict(minutes=number(above=True), seeds=whole(1), epochs=whole(1), max_photos=whole(1))
+        rules |= dict(group_by=one_of('file','folder'), fuse=one_of('concat','mean'))
+        rules |= dict(fractions=SHARES, seed=whole(0))
+        rules |= dict(patch=('a multiple of 14', lambda v: whole(14)[1](v) and v%14 == 0))
         check_settings(asdict(self), {k: r for k,r in rules.items() if getattr(self, k) is not None})
 
 # %% ../nbs/05_study.ipynb #9342ff55
