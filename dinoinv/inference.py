@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['ERROR_TOP', 'MIN_GROUPS', 'reconstruct', 'compare_figure', 'check_encoder', 'split_of', 'pair_samples',
-           'photo_samples', 'bootstrap_ci', 'summarise', 'load_decoder', 'evaluate', 'score_table', 'dinoinv_infer']
+           'photo_samples', 'bootstrap_ci', 'summarise', 'load_decoder', 'feature_metrics', 'evaluate', 'score_table',
+           'dinoinv_infer']
 
 # %% ../nbs/04_inference.ipynb #cea9f22a
 from collections import defaultdict
@@ -188,7 +189,8 @@ def _scores(rows, groups):
     each = [min(r['psnr'], 100.) for r in rows]
     pooled = -10*float(np.log10(max(s['mse'], 1e-10)))
     return dict(n=s['n'], mae=s['mae'], mse=s['mse'], psnr=pooled, psnr_mean=s['psnr'],
-                psnr_median=float(np.median(each)), psnr_ci95=bootstrap_ci(each, groups), ssim=s['ssim'])
+                psnr_median=float(np.median(each)), psnr_ci95=bootstrap_ci(each, groups), ssim=s['ssim'],
+                **{k: float(np.mean([r[k] for r in rows])) for k in rows[0].keys() & {'feature_cosine'}})
 
 def summarise(
     infos:list[dict],     # `info.json` of each sample
@@ -277,18 +279,40 @@ def _write_sample(out, name, pred, target, info, baselines):
     finally: remove(tmp)
 
 # %% ../nbs/04_inference.ipynb #5ad9221c
+def _own_encoder(dec, encoder, device):
+    "The encoder that a decoder was trained on, given or loaded"
+    made_by = _encoder_of(dec)
+    enc = encoder if isinstance(encoder, Encoder) else load_encoder(encoder or made_by['name'], device=device)
+    check_encoder(dec, dict(made_by, name=enc.name, weights=enc.weights, unit=enc.patch), enc.name)
+    return enc
+
+def feature_metrics(
+    enc:Encoder,     # the one that the decoder was trained on
+    decoder:Decoder, # it knows which layers, and the mean token
+): # (pred, target), each (B,3,H,W) → a dict of scores for each picture
+    "`image_metrics`, and `feature_cosine`: the mean cosine between tokens of a picture and of its target"
+    from dinoinv.measures import feature_cosine # which imports this chapter
+    made_by,mean = decoder.encoder,decoder.mean.to(enc.device)
+    encode = lambda x: enc.encode(x.clamp(0,1), made_by['layers'], made_by['fuse'])
+    target_tokens = lru_cache(1)(encode) # the decoder and each baseline have the same target
+    def metrics(pred, target):
+        cosine = feature_cosine(encode(pred), target_tokens(target), mean).mean((1,2)).tolist()
+        return [o | dict(feature_cosine=c) for o,c in zip(image_metrics(pred, target), cosine)]
+    return metrics
+
+# %% ../nbs/04_inference.ipynb #e92a85d3
 def _check_features(f, decoder):
     "Raise `DinoinvError` on features that `decoder` would make nonsense of"
     n = decoder.in_dim
     if len(f) != n: raise DinoinvError(f'its features have {len(f)} channels, and the decoder takes {n}')
     if not torch.isfinite(f).all(): raise DinoinvError('its features are NaN or infinite')
 
-def _evaluate_one(decoder, probes, out, name, group, f, target, source):
+def _evaluate_one(decoder, probes, out, name, group, f, target, source, metrics):
     _check_features(f, decoder)
     f,x = f.float()[None].to(next(decoder.parameters()).device), to_tensor(target)[None]
     with torch.no_grad(): base = baseline_preds(probes, dict(features=f, target=x.to(f.device), offset=None))
     pred = reconstruct(decoder, f)
-    scores = lambda p: image_metrics(p.cpu(), x)[0]
+    scores = lambda p: metrics(p.cpu(), x)[0]
     about = dict(name=name, group=group, height=x.shape[2], width=x.shape[3])
     scored = dict(scores=scores(pred), baselines={k: scores(p) for k,p in base.items()})
     info = about | scored | dict(encoder=decoder.encoder, best_epoch=decoder.best_epoch, **source)
@@ -296,29 +320,33 @@ def _evaluate_one(decoder, probes, out, name, group, f, target, source):
     _write_sample(out, name, _bytes(pred[0]), target, info, shown)
     return info
 
-# %% ../nbs/04_inference.ipynb #cda75414
+# %% ../nbs/04_inference.ipynb #954208c6
 def evaluate(
     decoder:str|Path,       # folder of a decoder (`RUN/best`) or hub id
     source:str|Path,        # folder of pairs, or an image file or folder of photos
     out:str|Path,           # folder for pictures, `info.json` of each sample and `summary.json`
     split:str='test',       # of the pairs
-    encoder:str|Encoder|None=None, # for photos; default: by the name the decoder recorded
+    encoder:str|Encoder|None=None, # for photos and cosines; default: by the name the decoder recorded
     device:str|None=None,   # default: the fastest there is
+    feature_cosine:bool=False, # encode the pictures again, see `feature_metrics`
 )->dict: # what was written to `summary.json`
     "Reconstruct and score every sample of `source`; raises `DinoinvError` if none can be"
     out = Path(out)
     _check_out(out, source)
     dec,probes = load_decoder(decoder, device)
+    if feature_cosine: encoder = _own_encoder(dec, encoder, device)
+    metrics = feature_metrics(encoder, dec) if feature_cosine else image_metrics
     samples,n,split = _samples(dec, source, split, encoder, device)
     with one_writer(out):
         _empty(out)
-        infos,failed = _evaluate_all(samples, n, dec, probes, out, dict(decoder=str(decoder), split=split))
+        about = dict(decoder=str(decoder), split=split)
+        infos,failed = _evaluate_all(samples, n, dec, probes, out, about, metrics)
         if not infos: raise DinoinvError(f'no sample of {source} could be reconstructed' + _listed(failed))
         summary = summarise(infos, failed, complete=True, **_about(decoder, dec, source, split, infos))
         save_json(out/'summary.json', summary)
     return summary
 
-# %% ../nbs/04_inference.ipynb #e92a85d3
+# %% ../nbs/04_inference.ipynb #66cb4911
 def _about(path, dec, source, split, infos):
     "What a summary says besides scores"
     epoch = dict(best_epoch=dec.best_epoch, epoch=epoch_line(dec.best_epoch))
@@ -329,17 +357,17 @@ def _about(path, dec, source, split, infos):
 
 def _listed(failed): return ''.join(f'\n  {k}: {v}' for k,v in list(failed.items())[:10])
 
-def _evaluate_all(samples, n, dec, probes, out, source):
+def _evaluate_all(samples, n, dec, probes, out, source, metrics):
     infos,failed = [],{}
     for name,group,f,target in progress(samples, total=n, desc='reconstructing', unit='picture'):
         try:
             if isinstance(f, Exception): raise f
-            infos.append(_evaluate_one(dec, probes, out, name, group, f, target, source))
+            infos.append(_evaluate_one(dec, probes, out, name, group, f, target, source, metrics))
         except DiskFull: raise # a reason to stop, not to skip
         except Exception as e: failed[name] = (str(e).splitlines() or [''])[0] or type(e).__name__
     return infos,failed
 
-# %% ../nbs/04_inference.ipynb #954208c6
+# %% ../nbs/04_inference.ipynb #c1a2f563
 def _samples(dec, source, split, encoder, device):
     "The samples of `source`, how many, and of which split (None and None: they come from photos)"
     if not str(source) or not Path(source).exists(): # '' would be this folder
@@ -349,25 +377,26 @@ def _samples(dec, source, split, encoder, device):
         meta,sizes = split_of(source, split)
         check_encoder(dec, meta['encoder'], str(source))
         return pair_samples(source, split), len(sizes), split
-    made_by = _encoder_of(dec)
-    enc = encoder if isinstance(encoder, Encoder) else load_encoder(encoder or made_by['name'], device=device)
-    check_encoder(dec, dict(made_by, name=enc.name, weights=enc.weights, unit=enc.patch), 'these photos')
+    made_by,enc = _encoder_of(dec),_own_encoder(dec, encoder, device)
     find_textures(source) # are there any? Older results had better stay otherwise
     return photo_samples(source, enc, made_by), None, None
 
 # %% ../nbs/04_inference.ipynb #8472f2af
 def _line(name, r):
     interval = '–' if r['psnr_ci95'] is None else '{:.2f} – {:.2f}'.format(*r['psnr_ci95'])
-    return f"{name.replace('_',' '):<16}{r['psnr_mean']:>9.2f}{interval:>18}{r['ssim']:>7.3f}{r['mae']:>8.4f}"
+    cosine = f"{r['feature_cosine']:>8.3f}" if 'feature_cosine' in r else ''
+    errors = f"{r['psnr_mean']:>9.2f}{interval:>18}{r['ssim']:>7.3f}{r['mae']:>8.4f}"
+    return f"{name.replace('_',' '):<16}{errors}{cosine}"
 
 def score_table(
     summary:dict, # `summary.json`
 )->str:
     "The decoder against the baselines, as a table with what a reader must know beneath"
     s = summary
-    lines = [f"{s['split'] or 'photos':<16}{'PSNR dB':>9}{'95 % interval':>18}{'SSIM':>7}{'MAE':>8}"]
+    cosine,told = ('  cosine','; cosine of tokens, in features') if 'feature_cosine' in s else ('','')
+    lines = [f"{s['split'] or 'photos':<16}{'PSNR dB':>9}{'95 % interval':>18}{'SSIM':>7}{'MAE':>8}{cosine}"]
     lines += [_line(k, r) for k,r in {**s['baselines'], 'decoder':s}.items()]
-    lines += [f"n={s['n']} pictures in {len(s['groups'])} textures, PSNR per picture, mean"]
+    lines += [f"n={s['n']} pictures in {len(s['groups'])} textures, PSNR per picture, mean{told}"]
     size = f"{s['decoder']['parameters']/1e6:.2f} M parameters"
     lines += [f"decoder: {epoch_line(s['decoder']['best_epoch'])} · {size}", encoder_line(s['encoder'])]
     return '\n'.join(lines + [f'failed {k}: {v}' for k,v in s['failed'].items()])
@@ -379,10 +408,11 @@ def dinoinv_infer(
     source:str,          # folder of pairs, a photo, or a folder of photos
     out:str,             # folder for pictures, info.json of each and summary.json
     split:str='test',    # of the pairs: train, val or test
-    encoder:str=None,    # for photos; default: the one the decoder was trained on
+    encoder:str=None,    # for photos and cosines; default: the one the decoder was trained on
+    feature_cosine:bool=False, # also compare pictures and targets in the features of that encoder
     debug:bool=False,    # show the full traceback of an error
 )->None:
     "Reconstruct pictures from features, compare them with their targets, and score them beside the baselines"
-    print(score_table(evaluate(decoder, source, out, split, encoder)))
+    print(score_table(evaluate(decoder, source, out, split, encoder, None, feature_cosine)))
     page = f'make one page of them all with dinoinv_gallery {out}, or browse({out!r}) in a notebook'
     print(f'\nLook at {out}/*/compare_pred_target.png, {page}')
