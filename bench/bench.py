@@ -5,10 +5,11 @@
     python bench/bench.py memory             peak memory of prepare and train, 200 pairs against 2,000
     python bench/bench.py disk               bytes on disk against the bytes of features and pictures
     python bench/bench.py shards             tars against folders: making, reading, training; how long the encoder is waited for
+    python bench/bench.py infer              pictures/s of an evaluation, by batches and threads; how long one that is taken up needs
     python bench/bench.py pretrain           images/s of pretraining a `mini`, and the share of the machine's peak
     python bench/bench.py quality PHOTOS     decoders against baselines on held-out photos (each photo its own texture)
 
-All but `pretrain` and `shards` (on `mini`) run on the `untrained` encoder, whose arithmetic is DINOv2-Small's. Compare ratios within one run: machines differ.
+All but `pretrain`, `shards` and `infer` (on `mini`) run on the `untrained` encoder, whose arithmetic is DINOv2-Small's. Compare ratios within one run: machines differ.
 """
 import os; os.environ.setdefault('TQDM_DISABLE', '1')
 import subprocess, sys, tempfile, time
@@ -147,6 +148,21 @@ def shards(n_photos=96, turns=3):
             mb = sum(f.stat().st_size for f in tree(p))/1e6
             print(f'{name:<9}{n/made:>8.1f}{spent[0]/made:>10.1%}{len(tree(p)):>7}{mb:>7.1f}{read:>8.1f}{len(ds)/best(epoch, 1):>11.1f}', flush=True)
 
+def infer(turns=3):
+    "An evaluation one by one and in batches, and one that is taken up when all is there, in one run"
+    save_textures(tmp/'i_photos', 100, 0, 252)
+    enc = load_encoder('mini')
+    prepare_pairs(tmp/'i_photos', tmp/'i_pairs', enc, 252, 'file', (.3,.05,.65))
+    train_decoder(tmp/'i_pairs', tmp/'i_run', replace(PRESETS['default'], epochs=1))
+    ways = {'one by one': (1,1,False), 'batches of 8, 2 threads': (8,2,False), 'batches of 16, 4 threads': (16,4,False), 'taken up, all there': (8,2,True)}
+    go = lambda batch_size,workers,resume: evaluate(tmp/'i_run/best', tmp/'i_pairs', tmp/'i_out', batch_size=batch_size, workers=workers, resume=resume)
+    go(8,2,False)
+    print(f'{"pictures/s":<26}' + ''.join(f'{f"turn {i}":>9}' for i in range(turns)))
+    for name,way in ways.items():
+        speeds = []
+        for _ in range(turns): start = time.perf_counter(); n = go(*way)['n']; speeds.append(n/(time.perf_counter()-start))
+        print(f'{name:<26}' + ''.join(f'{o:>9.1f}' for o in speeds), flush=True)
+
 def quality(photos, epochs=None):
     meta = prepare_pairs(photos, tmp/'q', 'untrained', 252, 'file'); print(describe(meta), '\n')
     for name,cfg in PRESETS.items():
@@ -156,7 +172,7 @@ def quality(photos, epochs=None):
         print(score_table(evaluate(tmp/name/'best', tmp/'q', tmp/f'{name}_out')), '\n', flush=True)
 
 @call_parse
-def main(what:str,          # extract, train, memory, disk, shards, pretrain or quality
+def main(what:str,          # extract, train, memory, disk, shards, infer, pretrain or quality
          photos:str=None,   # for quality: a folder of photos
          epochs:int=None):  # for quality: instead of the preset's
     "Benchmarks of dinoinv; see the head of this file"
