@@ -6,10 +6,11 @@
     python bench/bench.py disk               bytes on disk against the bytes of features and pictures
     python bench/bench.py shards             tars against folders: making, reading, training; how long the encoder is waited for
     python bench/bench.py checks             the share of prepare and of an epoch that goes into hashes and checks of what was read
+    python bench/bench.py infer              pictures/s of an evaluation, by batches and threads; how long one that is taken up needs
     python bench/bench.py pretrain           images/s of pretraining a `mini`, and the share of the machine's peak
     python bench/bench.py quality PHOTOS     decoders against baselines on held-out photos (each photo its own texture)
 
-All but `pretrain` and `shards` (on `mini`) and `checks` (on both) run on the `untrained` encoder, whose arithmetic is DINOv2-Small's. Compare ratios within one run: machines differ.
+All but `pretrain`, `shards` and `infer` (on `mini`) and `checks` (on both) run on the `untrained` encoder, whose arithmetic is DINOv2-Small's. Compare ratios within one run: machines differ.
 """
 import os; os.environ.setdefault('TQDM_DISABLE', '1')
 import subprocess, sys, tempfile, threading, time
@@ -181,6 +182,21 @@ def checks():
         took = time.perf_counter()-start
         print(f'train, {epochs} epochs with all that comes before: {spent[0]:.3f} of {took:.1f} s, {spent[0]/took:.2%}')
 
+def infer(turns=3):
+    "An evaluation one by one and in batches, and one that is taken up when all is there, in one run"
+    save_textures(tmp/'i_photos', 100, 0, 252)
+    enc = load_encoder('mini')
+    prepare_pairs(tmp/'i_photos', tmp/'i_pairs', enc, 252, 'file', (.3,.05,.65))
+    train_decoder(tmp/'i_pairs', tmp/'i_run', replace(PRESETS['default'], epochs=1))
+    ways = {'one by one': (1,1,False), 'batches of 8, 2 threads': (8,2,False), 'batches of 16, 4 threads': (16,4,False), 'taken up, all there': (8,2,True)}
+    go = lambda batch_size,workers,resume: evaluate(tmp/'i_run/best', tmp/'i_pairs', tmp/'i_out', batch_size=batch_size, workers=workers, resume=resume)
+    go(8,2,False)
+    print(f'{"pictures/s":<26}' + ''.join(f'{f"turn {i}":>9}' for i in range(turns)))
+    for name,way in ways.items():
+        speeds = []
+        for _ in range(turns): start = time.perf_counter(); n = go(*way)['n']; speeds.append(n/(time.perf_counter()-start))
+        print(f'{name:<26}' + ''.join(f'{o:>9.1f}' for o in speeds), flush=True)
+
 def quality(photos, epochs=None):
     meta = prepare_pairs(photos, tmp/'q', 'untrained', 252, 'file'); print(describe(meta), '\n')
     for name,cfg in PRESETS.items():
@@ -190,7 +206,7 @@ def quality(photos, epochs=None):
         print(score_table(evaluate(tmp/name/'best', tmp/'q', tmp/f'{name}_out')), '\n', flush=True)
 
 @call_parse
-def main(what:str,          # extract, train, memory, disk, shards, checks, pretrain or quality
+def main(what:str,          # extract, train, memory, disk, shards, checks, infer, pretrain or quality
          photos:str=None,   # for quality: a folder of photos
          epochs:int=None):  # for quality: instead of the preset's
     "Benchmarks of dinoinv; see the head of this file"
