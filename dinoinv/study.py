@@ -24,8 +24,8 @@ from .decoder import low_pass, psnr
 from .features import DEFAULT, Encoder, control, layers_name, load_encoder
 from .gallery import Gallery
 from .inference import evaluate, load_decoder, reconstruct
-from .layers import LayersDecoder, fit_states, hidden_states, reconstruct_layers, state_names
-from .layers import train_layers
+from .layers import LayersDecoder, encode_pairs, fit_states, hidden_states, one_size
+from .layers import reconstruct_layers, state_names, train_layers
 from .measures import band_gain, band_rings, bands, centres, feature_cosine, paired, patch_scores
 from .measures import ring_ratios, ring_sums, rings, score_row
 from .rae import Reference
@@ -403,13 +403,13 @@ def read(self:Study,
 def read_layers(self:Study, job:Job, new:bool=True)->dict|None: # reader → state → `psnr`, `sums`; `about`
     "What linear probes and one decoder for all layers read at each depth"
     enc,cfg = self.encs[job.who],replace(PRESETS[self.best], seed=self.cfg.seed)
-    train = self._alike(job.who, 'train', min(24000, 2**30//(2*(enc.n_layers+2)*enc.dim)))
-    test = self._alike(job.who, 'test', 48*(self.cfg.patch//self.patch)**2)
+    room = dict(train=min(24000, 2**29//((enc.n_layers+2)*enc.dim)), test=48*(self.cfg.patch//self.patch)**2)
+    train,test = (one_size(self.dataset(job.who, k), n, self.patch) for k,n in room.items())
     steps = self.epochs*max(len(self.dataset(job.who, 'train'))//cfg.batch_size, 1)
     asked = dict(steps=steps, config=asdict(cfg), n=(len(train),len(test)))
     def make():
         t = self.clock()
-        states,pixels = self._in_memory(enc, train)
+        states,pixels = encode_pairs(enc, train)
         probes = fit_states(states, pixels, enc.patch)
         run = self.out/'runs'/self._hash(self.pairs[job.who], 'layers', asked)
         with torch.random.fork_rng(devices=[]):
@@ -423,26 +423,6 @@ def read_layers(self:Study, job:Job, new:bool=True)->dict|None: # reader → sta
         about = dict(seconds=self.clock()-t, steps=steps, patches=len(train), parameters=dec.n_params)
         return dict(about=about, names=state_names(enc)) | self._look_at_layers(enc, dec, probes, test)
     return self.stage(f'job-{job.name}', make if new else None, **asked)
-
-# %% ../nbs/05_study.ipynb #76e925ce
-@patch
-def _alike(self:Study, who, split, tokens):
-    "Pairs of a split that have its commonest size, evenly from the list, with at most `tokens` tokens in all"
-    ds = self.dataset(who, split)
-    size = max(set(ds.sizes), key=ds.sizes.count)
-    chosen = [i for i,s in enumerate(ds.sizes) if s == size]
-    chosen = _evenly(chosen, max(tokens*self.patch**2//(size[0]*size[1]), 8))
-    for k in ('names','sizes','crops'): setattr(ds, k, [getattr(ds, k)[i] for i in chosen])
-    return ds
-
-@patch
-def _in_memory(self:Study, enc, ds):
-    "All hidden states of some pairs (fp16) and their pixels (bytes)"
-    states,pixels = [],[]
-    for b in progress(load_batches(ds, 8, device=enc.device), desc=f'encoding with {enc.name}', unit='batch'):
-        states.append(hidden_states(enc, b['target']).half().cpu())
-        pixels.append((b['target']*255).round().byte().cpu())
-    return torch.cat(states),torch.cat(pixels)
 
 # %% ../nbs/05_study.ipynb #cb3240ef
 @patch
