@@ -158,6 +158,7 @@ class Decoder(nn.Module, PyTorchModelHubMixin):
         super().__init__()
         if head not in ('subpixel','bilinear'):
             raise DinoinvError(f"head={head!r}: choose 'subpixel' or 'bilinear'")
+        if width%8: raise DinoinvError(f'width={width}: give a multiple of 8, the groups of GroupNorm')
         self.in_dim,self.unit,self.encoder,self.literal = in_dim,unit,encoder,head == 'bilinear'
         self._trunk(width, blocks, dilations)
         self._shortcut(None if self.literal else reach, scaled, width)

@@ -23,7 +23,7 @@ from .core import LOCK, DinoinvError, atomic_path, check_settings, command, is_l
 from .core import load_json, notice, number, save_json, whole
 from .dataset import prepare_pairs, save_textures
 from .decoder import low_pass
-from .features import DEFAULT, encoder_line, is_control, load_encoder, to_tensor
+from .features import DEFAULT, at_hand, encoder_line, is_control, load_encoder, to_tensor
 from .inference import ERROR_TOP, compare_figure, evaluate, score_table
 from .train import TrainConfig, epoch_line, train_decoder
 
@@ -111,8 +111,7 @@ def _draw_sample(top, bottom, folder, info):
     for ax,file in ((top,'target.png'), (bottom,'pred.png')):
         ax.imshow(_picture(Path(folder)/info['name']/file, info))
         ax.set(xticks=[], yticks=[])
-    texture = info['name'].split('__')[0].rsplit('-')[-1][:18]
-    top.set_title(texture, fontsize=8, parse_math=False) # $ in a name is a dollar
+    top.set_title(info['group'][-18:], fontsize=8, parse_math=False) # $ in a name is a dollar
     scores = f"{_db(info['scores'])} dB\nprobe {_db(info['baselines'].get('linear_probe'))}"
     bottom.set_xlabel(scores, fontsize=8)
 
@@ -423,6 +422,7 @@ def dinoinv_demo(
     debug:bool=False,        # show the full traceback of an error
 )->dict: # what was written to `results/summary.json`
     "See the whole pipeline work on textures of its own making, in a few minutes, with no data and no network"
+    if encoder == 'auto': encoder = at_hand() # so that a demo is taken up with the same one
     settings = dict(encoder=encoder, n=n, epochs=epochs, seed=seed)
     check_settings(settings, dict(n=whole(10), epochs=whole(1), seed=whole(0)))
     out,start = Path(out),time.perf_counter()

@@ -338,7 +338,7 @@ def main_first(
     error = None
     if acc.is_main_process:
         try: do()
-        except Exception as e: error = e
+        except BaseException as e: error = e # Ctrl-C as well: the others would wait for ever
     failed = broadcast_object_list([bool(error)])[0]
     if error: raise error
     if failed: raise SystemExit(1)

@@ -774,10 +774,12 @@ def scored(out):
     return {i['name']: look(i) for i in infos} | dict(psnr=[np.array(s['psnr'])])
 
 def same_results(have, want):
-    "Whether they differ by no more than the rounding of a convolution, which depends on what is in the batch"
+    """Whether they differ by no more than the rounding of a convolution, which depends on what is in the batch:
+    scores by .001, pictures by a few last bits, the figure by a digit of the scores in its title"""
     if have.keys() != want.keys(): return False
-    near = lambda a,b: a.shape == b.shape and np.abs(a-b).mean() < (.01 if a.ndim == 3 else 1e-3)
-    return all(near(a, b) for k in want for a,b in zip(have[k], want[k], strict=True))
+    most = 1e-3,.05,0.,2.
+    near = lambda a,b,m: a.shape == b.shape and np.abs(a-b).mean() <= m
+    return all(near(*o) for k in want for o in zip(have[k], want[k], most))
 
 def judge_results(t, out, want, what, ended=True):
     "Note if a folder that is said to be complete is not as it ought to be"
