@@ -499,7 +499,7 @@ def evaluate(
     check_settings(sizes, dict(batch_size=whole(1, 10_000), workers=whole(0, 256)))
     _check_out(out, source)
     dec,probes = load_decoder(decoder, device)
-    if encoder and not feature_cosine and (Path(source)/'meta.json').exists():
+    if isinstance(encoder, str) and not feature_cosine and (Path(source)/'meta.json').exists():
         raise DinoinvError(f'{source} holds pairs, so features are there already: leave out the encoder')
     if feature_cosine: encoder = _own_encoder(dec, encoder, device)
     samples,enc,split = _samples(dec, source, split, encoder, device)
