@@ -52,6 +52,7 @@ class Child:
         if self.pid: os.close(write); return
         os.setpgid(0, 0) # it may have workers, who are to die with it
         tqdm.set_lock(RLock()) # forks share tqdm's own, and one killed while it holds it would stop all later ones
+        torch.set_num_threads(1) # PyTorch makes its pool anew after a fork: now, before the threads of an evaluation race for it
         null = os.open(os.devnull, os.O_RDWR)
         for fd in (1,2): os.dup2(null, fd)
         changes = count_changes(die_at)
@@ -768,6 +769,7 @@ def scored(out):
     "What is in a folder of results: scores and pictures of each sample, and the summary's score"
     s = load_json(out/'summary.json', dict)
     infos = load_results(out)
+    if s['failed']: raise Wrong(f"failed: {s['failed']}")
     if s['n'] != len(infos): raise Wrong(f"{len(infos)} samples, and {s['n']} in the summary")
     pixels = lambda i,k: np.asarray(Image.open(out/i['name']/f'{k}.png')).astype(int)
     look = lambda i: [np.array([*i['scores'].values()]), *(pixels(i, k) for k in ('pred','target','compare_pred_target'))]
