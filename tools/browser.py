@@ -284,8 +284,8 @@ def lab(shots):
                 many.locator('.stage').wait_for(timeout=60_000); many.scroll_into_view_if_needed()
                 print('JupyterLab: a thousand samples:', drive_many(page, many, shots))
                 page.locator('.jp-Notebook .cm-content').nth(2).click(); page.keyboard.press('Shift+Enter')
-                page.locator('.dinoinv-gallery[data-gallery] .stage').first.wait_for(timeout=60_000)
-                page.keyboard.press('Control+s'); until(lambda: 'dinoinv-gallery' in (root/'live.ipynb').read_text(), 'the notebook was not saved')
+                page.locator('.dinoinv-gallery[data-gallery]').nth(1).locator('.stage').wait_for(timeout=60_000) # both have arrived
+                page.keyboard.press('Control+s'); until(lambda: (root/'live.ipynb').read_text().count('data-gallery=') >= 2, 'the notebook was not saved')
                 page.goto(url('live.ipynb')); host = page.locator('.dinoinv-gallery[data-gallery]').first; host.locator('.stage').wait_for(timeout=60_000)
                 title = lambda: host.locator('.facts h3').inner_text()
                 host.locator('.thumb').nth(1).click(); changes(title, lambda: page.keyboard.press('ArrowRight'), 'arrow key in a saved gallery')
