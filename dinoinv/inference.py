@@ -124,7 +124,8 @@ def _encoder_of(decoder):
     e = decoder.encoder
     if isinstance(e, dict) and {'name','weights','layers','fuse','unit'} <= e.keys(): return e
     what = 'which encoder it was trained on (`encoder` in its config.json)'
-    raise DinoinvError(f'the decoder does not say {what}: train one with dinoinv_train')
+    which = getattr(decoder, 'path', 'the decoder')
+    raise DinoinvError(f'{which} does not say {what}: train one with dinoinv_train')
 
 # %% ../nbs/04_inference.ipynb #ef9f5251
 def split_of(
@@ -262,7 +263,7 @@ def load_decoder(
     path,device = Path(decoder),device or best_device()
     _check_folder(path)
     dec,probes = load_whole(Decoder, decoder), load_probes(path, device)
-    dec.best_epoch = best_epoch(path)
+    dec.best_epoch,dec.path = best_epoch(path),path # for messages
     others = [k for k,p in probes.items() if (p.in_dim,p.unit) != (dec.in_dim,dec.unit)]
     if others: raise DinoinvError(f'{path}/{others[0]} is damaged (it is of another encoder): {AGAIN}')
     return dec.to(device), probes
