@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['FULL', 'LOCK', 'REMAKE', 'LINE', 'DinoinvError', 'DiskFull', 'full_disk_said', 'atomic_path', 'is_litter', 'remove',
-           'remove_litter', 'one_writer', 'save_json', 'load_json', 'is_name', 'whole', 'one_of', 'number',
-           'check_settings', 'takes', 'command', 'notice', 'progress', 'versions']
+           'remove_litter', 'one_writer', 'check_empty', 'save_json', 'load_json', 'is_name', 'whole', 'one_of',
+           'number', 'check_settings', 'takes', 'command', 'notice', 'progress', 'versions']
 
 # %% ../nbs/support/core.ipynb #9cb64762
 import errno, inspect, json, os, platform, re, shutil, sys, textwrap, warnings
@@ -111,6 +111,16 @@ def one_writer(
         raise DinoinvError(f'another process is writing to {folder}: {remedy}') from None
     try: yield remove_litter(folder)
     finally: lock.release()
+
+# %% ../nbs/support/core.ipynb #ab0835f3
+def check_empty(
+    out:str|Path, # folder for something new
+)->None:
+    "Raise `DinoinvError` if there is anything in `out` but a lock and litter"
+    out = Path(out)
+    if out.is_file(): raise DinoinvError(f'{out} is a file: choose a folder')
+    others = [p.name for p in out.glob('*') if p.name != LOCK and not is_litter(p.name)]
+    if others: raise DinoinvError(f'{out} holds something else ({min(others)}): choose another folder')
 
 # %% ../nbs/support/core.ipynb #733d043d
 def _finite(o):

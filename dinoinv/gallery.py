@@ -21,7 +21,7 @@ from PIL import Image
 from traitlets import Unicode
 from .core import LOCK, DinoinvError, atomic_path, check_settings, command, is_litter, is_name
 from .core import load_json, notice, number, save_json, whole
-from .dataset import prepare_pairs, save_textures
+from .dataset import evenly, prepare_pairs, save_textures
 from .decoder import low_pass
 from .features import DEFAULT, at_hand, encoder_line, is_control, load_encoder, to_tensor
 from .inference import ERROR_TOP, compare_figure, evaluate, score_table
@@ -89,10 +89,6 @@ def _psnr(info): return np.inf if info['scores']['psnr'] is None else info['scor
 
 def _db(score): return '–' if score is None else '∞' if score['psnr'] is None else f"{score['psnr']:.2f}"
 
-def _evenly(samples, n):
-    "`n` of `samples` in even steps, the first and the last among them"
-    return [samples[round(k)] for k in np.linspace(0, len(samples)-1, min(n, len(samples)))]
-
 def _made_by(info): return f"{encoder_line(info['encoder'])} · decoder: {epoch_line(info.get('best_epoch'))}"
 
 def _warning(info):
@@ -104,7 +100,7 @@ def _warning(info):
 def _worst_to_best(folder, n):
     "`n` samples of `folder` in even steps by PSNR, each of another texture"
     one_of_each = {i['group']:i for i in load_results(folder)}.values()
-    return _evenly(sorted(one_of_each, key=lambda i: (_psnr(i), i['name'])), n)
+    return evenly(sorted(one_of_each, key=lambda i: (_psnr(i), i['name'])), n)
 
 def _draw_sample(top, bottom, folder, info):
     "Draw a target into the axes `top`, and its reconstruction into `bottom`"
@@ -251,7 +247,7 @@ def fitting(self:Runs,
     megabytes:float, # size of a page
 )->int:
     "How many samples fit on a page, about: a little fewer than their PNG files would"
-    some = _evenly(self.samples, 100)
+    some = evenly(self.samples, 100)
     files = [k for k in self.keys() if k != 'low_pass' and k not in self.folders]
     paths = [self.folders['run']/s['name']/f'{k}.png' for s in some for k in files]
     paths += [folder/s['name']/'pred.png' for s in some for folder in self.folders.values()]
@@ -272,7 +268,7 @@ class Gallery:
         self.samples,self.skipped,self.total = [],{},len(self.runs.samples)
         fit = self.runs.fitting(megabytes)
         self.limit = f'to stay near {megabytes:g} MB' if fit < n else f'since n is {n}'
-        for s in _evenly(self.runs.samples, min(n, fit)):
+        for s in evenly(self.runs.samples, min(n, fit)):
             try: pictures = {k: _uri(im) for k,im in self.runs.pictures(s).items()}
             except DinoinvError as e: self.skipped[s['name']] = str(e)
             else: self.samples.append(s | dict(pictures=pictures))

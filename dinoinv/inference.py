@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ERROR_TOP', 'DRAWING', 'MIN_GROUPS', 'reconstruct', 'compare_figure', 'check_encoder', 'split_of', 'Sample',
-           'pair_samples', 'photo_samples', 'bootstrap_ci', 'summarise', 'load_decoder', 'feature_metrics', 'evaluate',
-           'score_table', 'dinoinv_infer']
+           'pair_samples', 'photo_samples', 'bootstrap_ci', 'summarise', 'load_decoder', 'encoder_by',
+           'feature_metrics', 'evaluate', 'score_table', 'dinoinv_infer']
 
 # %% ../nbs/04_inference.ipynb #cea9f22a
 import json
@@ -25,7 +25,7 @@ from .core import load_json, one_writer, progress, remove, save_json, versions, 
 
 # %% ../nbs/04_inference.ipynb #5730c653
 from .dataset import FILES, SPLITS, _batches, find_textures, load_meta, load_pair, open_photo
-from .dataset import pair_files, patch_boxes
+from .dataset import pair_files, patch_boxes, photo_root
 from .decoder import Decoder
 from .features import Encoder, best_device, encoder_line, load_encoder, to_tensor, weights_hash
 from .features import within_reach
@@ -188,7 +188,7 @@ def photo_samples(
 )->list[Sample]:
     "The patches of photos, and those files that can't be used"
     photos = Path(photos)
-    folder = photos.parent if photos.is_file() else photos
+    folder = photo_root(photos)
     found,skipped = find_textures(photos)
     pixels,stamp = lru_cache(1)(_pixels), lru_cache(1)(lambda path: digest(path.read_bytes()))
     def unusable(k, why): return Sample(k, '', k, str, lambda: _cut(DinoinvError(why), None))
@@ -359,15 +359,19 @@ def _write_sample(out, name, pred, target, info, baselines):
     return info
 
 # %% ../nbs/04_inference.ipynb #5ad9221c
-def _load_encoder(name, made_by, device):
-    "An encoder by `name`, or at the revision that a decoder was trained on"
+def encoder_by(
+    name:str|None,  # see `load_encoder`
+    made_by:dict,   # the encoder's entry of a `meta.json` or a decoder
+    device:str|None=None, # default: the fastest there is
+)->Encoder:
+    "The encoder called `name`; None: the one in `made_by`, at its revision"
     if name: return load_encoder(name, device=device)
     return load_encoder(made_by['name'], made_by.get('revision'), device)
 
 def _own_encoder(dec, encoder, device):
     "The encoder that a decoder was trained on, given or loaded"
     made_by = _encoder_of(dec)
-    enc = encoder if isinstance(encoder, Encoder) else _load_encoder(encoder, made_by, device)
+    enc = encoder if isinstance(encoder, Encoder) else encoder_by(encoder, made_by, device)
     check_encoder(dec, dict(made_by, name=enc.name, weights=enc.weights, unit=enc.patch), enc.name)
     return enc
 
@@ -500,8 +504,6 @@ def evaluate(
     check_settings(sizes, dict(batch_size=whole(1, 10_000), workers=whole(0, 256)))
     _check_out(out, source)
     dec,probes = load_decoder(decoder, device)
-    if isinstance(encoder, str) and not feature_cosine and (Path(source)/'meta.json').exists():
-        raise DinoinvError(f'{source} holds pairs, so features are there already: leave out the encoder')
     if feature_cosine: encoder = _own_encoder(dec, encoder, device)
     samples,enc,split = _samples(dec, source, split, encoder, device)
     inputs = _inputs(dec, probes, source, split) | dict(feature_cosine=feature_cosine)
@@ -509,8 +511,7 @@ def evaluate(
     with one_writer(out):
         about = dict(encoder=dec.encoder, best_epoch=dec.best_epoch, decoder=str(decoder), split=split)
         models = _Models(dec, probes, enc, feature_metrics(encoder, dec) if feature_cosine else image_metrics)
-        found = _evaluate_all(models, samples, out, about, inputs, resume, **sizes)
-        infos,failed,made = found
+        infos,failed,made = _evaluate_all(models, samples, out, about, inputs, resume, **sizes)
         if not infos: raise DinoinvError(f'no sample of {source} could be reconstructed' + _listed(failed))
         about = _about(decoder, dec, source, split, infos) | dict(made=made, inputs=inputs)
         summary = summarise(infos, failed, complete=True, **about)
@@ -547,6 +548,8 @@ def _samples(dec, source, split, encoder, device):
         remedy = 'give a folder of pairs, a photo or a folder of photos'
         raise DinoinvError(f'{str(source)!r} does not exist: {remedy}')
     if (Path(source)/'meta.json').exists():
+        if isinstance(encoder, str): # not needed; for cosines it has been loaded
+            raise DinoinvError(f'{source} holds pairs, so features are there already: leave out the encoder')
         meta,_ = split_of(source, split)
         check_encoder(dec, meta['encoder'], str(source))
         return pair_samples(source, split), None, split

@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np, torch, torch.nn as nn, torch.nn.functional as F
 from fastcore.basics import patch
 from huggingface_hub import PyTorchModelHubMixin
-from .core import DinoinvError, atomic_path, check_settings, command, load_json, number
+from .core import DinoinvError, atomic_path, check_empty, check_settings, command, load_json, number
 from .core import one_writer, progress, save_json, whole
-from .dataset import PairsDataset, load_meta
+from .dataset import PairsDataset, evenly, load_meta
 from .decoder import LinearProbe, ResidualBlock, normalise, psnr
-from .features import Encoder, amp_dtype, load_encoder
+from .features import Encoder, amp_dtype
+from .inference import encoder_by
 from .train import TrainConfig, load_batches, make_optimizer
 
 # %% ../nbs/04b_layers.ipynb #57549731
@@ -108,7 +109,7 @@ def start_from(self:LayersDecoder,
     n:int=16, # pictures that the directions and the errors are taken from
 )->LayersDecoder: # itself
     "Take over the probes' statistics, and what `rank` channels can hold of their weights"
-    chosen = _spread(len(states), n)
+    chosen = evenly(range(len(states)), n)
     y = F.pixel_unshuffle(pixels[chosen].float()/255, self.unit)
     bias = probes[0].linear.bias # the mean picture of a token, the same for all
     told = torch.stack([F.conv2d(normalise(states[chosen,l].float(), p.mean, p.std), p.linear.weight)
@@ -123,8 +124,6 @@ def start_from(self:LayersDecoder,
         self.shortcut_in[l].weight.copy_((directions.T@p.linear.weight[...,0,0])[...,None,None])
         self.shortcut_in[l].bias.zero_()
     return self
-
-def _spread(n, k): return sorted({round(i) for i in np.linspace(0, n-1, min(n, k))})
 
 # %% ../nbs/04b_layers.ipynb #d271bc8b
 def draw_layers(
@@ -212,7 +211,7 @@ def one_size(
     "Keep pairs of the commonest size, evenly from the list, at most `tokens` tokens of them but eight pairs"
     size = max(set(ds.sizes), key=ds.sizes.count)
     chosen = [i for i,s in enumerate(ds.sizes) if s == size]
-    chosen = [chosen[i] for i in _spread(len(chosen), max(tokens*unit**2//(size[0]*size[1]), 8))]
+    chosen = evenly(chosen, max(tokens*unit**2//(size[0]*size[1]), 8))
     for k in ('names','sizes','crops'): setattr(ds, k, [getattr(ds, k)[i] for i in chosen])
     return ds
 
@@ -249,8 +248,7 @@ def _bind(run, settings):
     "Note the settings of a run; raise `DinoinvError` if the folder holds another or something else"
     note = run/'config.json'
     if not note.exists():
-        if any(not p.name.startswith('.') for p in run.iterdir()):
-            raise DinoinvError(f'{run} holds something else: choose another folder for the run')
+        check_empty(run)
         return save_json(note, settings)
     old = load_json(note)
     diff = [f'{k}: {old.get(k)} before, {v} now' for k,v in settings.items() if old.get(k) != v]
@@ -290,7 +288,7 @@ def dinoinv_layers(
     "Train one decoder for all hidden states of an encoder; the same command goes on where it was interrupted"
     check_settings(dict(steps=steps, gb=gb), dict(steps=whole(1), gb=number(above=True)))
     run,made_by = Path(run),load_meta(pairs)['encoder']
-    enc = load_encoder(encoder or made_by['name'])
+    enc = encoder_by(encoder, made_by)
     with one_writer(run):
         _bind(run, dict(pairs=str(Path(pairs).resolve()), weights=enc.weights, steps=steps, seed=seed, gb=gb))
         if not (run/'scores.json').exists(): _run_layers(pairs, run, enc, steps, seed, gb)

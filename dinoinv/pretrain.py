@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['LARGE', 'SMALL', 'NOT_FINITE', 'PretrainConfig', 'picture_bank', 'as_bytes', 'random_crops', 'recolour',
            'hidden_blocks', 'PrototypeHead', 'Learner', 'Centring', 'choice_loss', 'koleo', 'objective',
-           'choice_spread', 'knn_accuracy', 'embed', 'Pretraining', 'check_empty', 'make_adamw', 'rate',
-           'quiz_textures', 'images_per_second', 'plot_pretraining', 'pretrain', 'dinoinv_pretrain']
+           'choice_spread', 'knn_accuracy', 'embed', 'Pretraining', 'make_adamw', 'rate', 'quiz_textures',
+           'images_per_second', 'plot_pretraining', 'pretrain', 'dinoinv_pretrain']
 
 # %% ../nbs/06_pretrain.ipynb #6c3a72eb
 import math, time
@@ -20,9 +20,9 @@ import numpy as np, torch, torch.nn as nn, torch.nn.functional as F
 from accelerate import Accelerator
 from fastcore.basics import patch
 from matplotlib.figure import Figure
-from .core import LOCK, DinoinvError, atomic_path, check_settings, command, is_litter, notice, number
+from .core import DinoinvError, atomic_path, check_empty, check_settings, command, notice, number
 from .core import one_writer, progress, save_json, versions, whole
-from .dataset import find_textures, open_photo
+from .dataset import find_textures, open_photo, photo_root
 from .decoder import LinearProbe, psnr
 from .textures import sample_textures
 from .train import accelerator_for, check_run, read_state
@@ -82,7 +82,7 @@ def as_bytes(
 def _squares(folder, side):
     "All squares of `side` px that fit into the photos of `folder` side by side; what can't be used is listed"
     photos,skipped = find_textures(folder)
-    root = Path(folder).parent if Path(folder).is_file() else Path(folder)
+    root = photo_root(folder)
     for p in photos:
         try: image = open_photo(root/p.path)
         except Exception as e: # decoders raise anything at all
@@ -300,19 +300,11 @@ class Pretraining:
     ):
         self.out,self.cfg,self.acc,self.log,self.step = Path(out),cfg,accelerator_for(True),[],0
         about = dict(config=asdict(cfg) | dict(photos=[str(p) for p in photos]))
-        if not check_run(self.out, about, resume): check_empty(self.out)
+        if not check_run(self.out, about, resume, settings=PretrainConfig): check_empty(self.out)
         self.pictures = picture_bank(cfg, photos)
         self._models()
         if (self.out/'state.pt').exists(): self.load_state()
         save_json(self.out/'config.json', about | dict(versions=versions()))
-
-def check_empty(
-    out:Path, # folder for a new run
-):
-    "Raise `DinoinvError` if there is something in `out` that would be overwritten"
-    if out.is_file(): raise DinoinvError(f'{out} is a file: choose a folder')
-    others = [p.name for p in out.glob('*') if p.name != LOCK and not is_litter(p.name)]
-    if others: raise DinoinvError(f'{out} holds something else ({min(others)}): choose another folder')
 
 @patch
 def _models(self:Pretraining):

@@ -16,10 +16,10 @@ import numpy as np, torch
 from fastcore.basics import patch
 
 # %% ../nbs/05_study.ipynb #c16ceb18
-from .core import DinoinvError, atomic_path, check_settings, command, load_json, number, one_of
-from .core import progress, save_json, versions, whole
+from .core import DinoinvError, atomic_path, check_empty, check_settings, command, load_json
+from .core import number, one_of, progress, save_json, versions, whole
 from .dataset import SHARES, SPLITS, PairsDataset, find_textures, load_meta, open_photo
-from .dataset import parse_layers, prepare_pairs
+from .dataset import evenly, parse_layers, photo_root, prepare_pairs
 from .decoder import low_pass, psnr
 from .features import DEFAULT, Encoder, control, layers_name, load_encoder
 from .gallery import Gallery
@@ -71,8 +71,8 @@ def centre_crops(
     "The middle of each photo as PNG; raises `DinoinvError` if there are none"
     photos,out = Path(photos),Path(out)
     found,skipped = find_textures(photos, 'file')
-    photos = photos.parent if photos.is_file() else photos
-    keep = {out/Path(p.path).parent/f'{Path(p.path).name}.png': photos/p.path for p in _evenly(found, n)}
+    photos = photo_root(photos)
+    keep = {out/Path(p.path).parent/f'{Path(p.path).name}.png': photos/p.path for p in evenly(found, n)}
     for old in set(out.rglob('*.png'))-set(keep): old.unlink()
     for dst,src in progress(keep.items(), desc='photos', unit='photo'):
         if dst.exists() and dst.stat().st_mtime >= src.stat().st_mtime: continue
@@ -84,11 +84,6 @@ def centre_crops(
         middle = im.crop((x, y, x+min(side, im.width), y+min(side, im.height)))
         with atomic_path(dst) as t: middle.save(t, compress_level=1)
     return skipped
-
-# %% ../nbs/05_study.ipynb #274c22a1
-def _evenly(items, n):
-    "At most `n` of them, in even steps"
-    return [items[i] for i in sorted({round(i) for i in np.linspace(0, len(items)-1, min(len(items), n))})]
 
 # %% ../nbs/05_study.ipynb #012ce86e
 class Study:
@@ -120,9 +115,7 @@ def _check_folder(self:Study):
     if note.exists():
         old = load_json(note, dict).get('source')
         if old != self.source: raise DinoinvError(f'{self.out} holds a study of {old}: choose another folder')
-    elif self.out.is_file(): raise DinoinvError(f'{self.out} is a file: choose a folder for the study')
-    elif self.out.exists() and any(self.out.iterdir()):
-        raise DinoinvError(f'{self.out} holds something else: choose another folder for the study')
+    else: check_empty(self.out)
 
 @patch
 def _crop_photos(self:Study):
@@ -469,7 +462,7 @@ def _epoch_seconds(self:Study,
     shutil.rmtree(self.out/'timing', ignore_errors=True) # of a run that was interrupted
     pairs,few = self.pairs['encoder'],self.out/'timing'/'pairs'
     splits = load_meta(pairs)['splits']
-    keep = {s: set(_evenly(list(splits[s]), m)) for s,m in dict(train=n, val=2).items()}
+    keep = {s: set(evenly(list(splits[s]), m)) for s,m in dict(train=n, val=2).items()}
     run = Run(view(pairs, few, lambda s,k: k in keep.get(s, ())), self.out/'timing'/'run', cfg)
     run.begin()
     def once(epoch):

@@ -11,7 +11,7 @@ __all__ = ['RULES', 'METHOD', 'PRESETS', 'SCORES', 'WIDEST', 'FEWEST', 'ENOUGH',
            'settings_of', 'train_decoder', 'dinoinv_train', 'summary_table', 'psnr']
 
 # %% ../nbs/03_train.ipynb #2e3ffcc5
-import hashlib, json, math, os, shutil, zipfile
+import hashlib, json, math, os, zipfile
 from collections import defaultdict
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext, redirect_stdout
@@ -516,6 +516,7 @@ def check_run(
     want:dict,   # what its `config.json` should say, group → settings
     resume:bool, # whether it is to be taken up
     lower:tuple=(), # settings that may be less than before
+    settings:type=TrainConfig, # their defaults stand for those that an older run does not have
 )->dict: # its `config.json`; empty: there is none
     "Refuse to overwrite a run, or to resume it as another one; `epochs` counts, the schedule hangs on it"
     if not resume and not (out/'config.json').exists(): return {}
@@ -524,7 +525,7 @@ def check_run(
     if not resume: raise DinoinvError(f'{out} holds a run already: {to_resume}, {other}')
     have = load_run(out, *want)
     same = lambda k,a,b: a == b or k in ('workers','cache_mb') or k in lower and number()[1](a) and b < a
-    before = lambda g,k,v: have[g].get(k, getattr(TrainConfig, k, v)) # it may be older than a setting
+    before = lambda g,k,v: have[g].get(k, getattr(settings, k, v))
     each = [(k, before(g, k, v), v) for g in want for k,v in want[g].items()]
     diff = '; '.join(f'{k}: {a} before, {b} now' for k,a,b in each if not same(k, a, b))
     same_again = 'resume with the same settings'
