@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['FULL', 'LOCK', 'REMAKE', 'LINE', 'DinoinvError', 'DiskFull', 'full_disk_said', 'atomic_path', 'is_litter', 'remove',
-           'remove_litter', 'one_writer', 'check_empty', 'save_json', 'load_json', 'is_name', 'whole', 'one_of',
-           'number', 'check_settings', 'takes', 'command', 'notice', 'progress', 'versions']
+           'remove_litter', 'one_writer', 'check_empty', 'save_json', 'evenly', 'as_path', 'load_json', 'is_name',
+           'whole', 'one_of', 'number', 'check_settings', 'takes', 'command', 'notice', 'progress', 'versions']
 
 # %% ../nbs/support/core.ipynb #9cb64762
 import errno, inspect, json, os, platform, re, shutil, sys, textwrap, warnings
@@ -136,7 +136,26 @@ def save_json(
     "Write `obj` to `path` as readable, valid JSON, atomically"
     with atomic_path(path) as p: p.write_text(json.dumps(_finite(obj), indent=1, default=str) + '\n')
 
+# %% ../nbs/support/core.ipynb #65fefacb
+def evenly(
+    items:list, # any
+    n:int,      # how many to keep
+)->list:
+    "At most `n` of `items`, in even steps, the first and the last among them"
+    last,kept = len(items)-1, min(len(items), n)
+    return [items[i] for i in sorted({round(i*last/max(kept-1, 1)) for i in range(kept)})]
+
 # %% ../nbs/support/core.ipynb #51f473d8
+def as_path(
+    path:str|Path, # a path here, or an address such as 's3://bucket/pairs'
+)->Path: # of an address: a `UPath`, which has the methods of a `Path` and reads through `fsspec`
+    "Where to read from; raises `DinoinvError` if that takes a library which is not installed"
+    if '://' not in str(path): return Path(path)
+    try: from upath import UPath # an optional library
+    except ImportError: raise DinoinvError(f'{path}: to read it, pip install "dinoinv[scale]"') from None
+    return UPath(path)
+
+# %% ../nbs/support/core.ipynb #ddd9ce2c
 REMAKE = 'delete it and run the command that wrote it again'
 
 def load_json(
@@ -145,7 +164,7 @@ def load_json(
     remedy:str=REMAKE,  # what to do if it is damaged, for the message
 )->object:
     "Read the JSON file at `path`; raises `DinoinvError` naming the file, the fault and the remedy"
-    path = Path(path)
+    path = as_path(path)
     if not path.exists(): raise DinoinvError(f'{path} is missing: {remedy.removeprefix("delete it and ")}')
     if not path.is_file(): raise DinoinvError(f'{path} is no file: {remedy}') # a pipe would be waited for
     try: obj = json.loads(path.read_text(encoding='utf-8'))

@@ -24,14 +24,16 @@ from .core import LOCK, DinoinvError, DiskFull, check_settings, command, full_di
 from .core import load_json, one_writer, progress, remove, save_json, versions, whole
 
 # %% ../nbs/04_inference.ipynb #5730c653
-from .dataset import FILES, SPLITS, _batches, find_textures, load_meta, load_pair, open_photo
-from .dataset import pair_files, patch_boxes, photo_root
+from .dataset import patch_boxes
 from .decoder import Decoder
-from .features import Encoder, best_device, encoder_line, load_encoder, to_tensor, weights_hash
-from .features import within_reach
+from .features import Encoder, best_device, encoder_line, load_encoder, open_photo, to_tensor
+from .features import weights_hash, within_reach
+from .making import batches_by_shape
+from .pairs import FILES, SPLITS, load_meta, load_pair, pair_files
 from .shards import digest
-from .train import AGAIN, average, baseline_preds, best_epoch, epoch_line
-from .train import image_metrics, load_probes, load_whole
+from .sources import find_textures, photo_root
+from .train import AGAIN, average, baseline_preds, best_epoch, epoch_line, image_metrics, load_probes
+from .train import load_whole
 
 # %% ../nbs/04_inference.ipynb #b8a48fa1
 @torch.no_grad()
@@ -478,7 +480,7 @@ def run(self:_Evaluation, samples, batch_size, workers):
     "Make the samples, those of the last batch by threads while the next is decoded"
     with ThreadPoolExecutor(max(workers, 1)) as pool:
         try:
-            for batch in _batches(self.read(samples), batch_size):
+            for batch in batches_by_shape(self.read(samples), batch_size):
                 made = self.decode(batch)
                 self.settle()
                 start = partial(pool.submit, _evaluate_one, self.out, self.about, self.models.metrics)

@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np, torch, torch.nn as nn, torch.nn.functional as F
 from fastcore.basics import patch
 from huggingface_hub import PyTorchModelHubMixin
-from .core import DinoinvError, atomic_path, check_empty, check_settings, command, load_json, number
-from .core import one_writer, progress, save_json, whole
-from .dataset import PairsDataset, evenly, load_meta
+from .core import DinoinvError, atomic_path, check_empty, check_settings, command, evenly, load_json
+from .core import number, one_writer, progress, save_json, whole
+from .dataset import PairsDataset
 from .decoder import LinearProbe, ResidualBlock, normalise, psnr
 from .features import Encoder, amp_dtype
 from .inference import encoder_by
+from .pairs import load_meta
 from .train import TrainConfig, load_batches, make_optimizer
 
 # %% ../nbs/04b_layers.ipynb #57549731

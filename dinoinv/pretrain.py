@@ -22,8 +22,9 @@ from fastcore.basics import patch
 from matplotlib.figure import Figure
 from .core import DinoinvError, atomic_path, check_empty, check_settings, command, notice, number
 from .core import one_writer, progress, save_json, versions, whole
-from .dataset import find_textures, open_photo, photo_root
 from .decoder import LinearProbe, psnr
+from .features import open_photo
+from .sources import find_textures, photo_root
 from .textures import sample_textures
 from .train import accelerator_for, check_run, read_state
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['digest', 'key_of', 'write_shard', 'scan_shard', 'read_index', 'shard_fault', 'remove_shard', 'Member', 'shard_files',
-           'find_pair', 'pairs_in_shards', 'shard_path', 'deal', 'Processes']
+           'split_index', 'find_pair', 'shard_path', 'deal', 'Processes']
 
 # %% ../nbs/support/shards.ipynb #193f508e
 import hashlib, json, os, tarfile
@@ -17,7 +17,7 @@ from io import BytesIO
 from pathlib import Path
 from urllib.parse import unquote
 from fastcore.basics import patch
-from .core import DinoinvError, atomic_path, load_json, remove, whole
+from .core import DinoinvError, as_path, atomic_path, load_json, remove, whole
 
 # %% ../nbs/support/shards.ipynb #e8ca9c52
 def digest(
@@ -63,7 +63,7 @@ def scan_shard(
     "What the headers in a tar say is in it"
     pairs,end = defaultdict(dict),path.stat().st_size
     try:
-        with tarfile.open(path, 'r:') as tar:
+        with path.open('rb') as f, tarfile.open(fileobj=f, mode='r:') as tar:
             for o in tar:
                 key,_,file = o.name.partition('.')
                 if o.offset_data+o.size <= end: pairs[unquote(key)][file] = [o.offset_data, o.size]
@@ -116,6 +116,11 @@ def remove_shard(
     for p in (path.with_suffix('.json'),path): remove(p)
 
 # %% ../nbs/support/shards.ipynb #9eefa89d
+def _request(member):
+    "The bytes of a `Member` whose shard is an address, in one request"
+    shard = as_path(str(member.shard)) # a connection can't be shared with processes that were forked later
+    return shard.fs.cat_file(shard.path, member.offset, member.offset+member.size)
+
 @dataclass(frozen=True)
 class Member:
     "A file in a shard; it can be read as a `Path` can"
@@ -125,8 +130,9 @@ class Member:
     size:int   # bytes
 
     def __str__(self): return f'{self.shard}:{self.name}'
-    def is_file(self): return self.shard.is_file()
+    def is_file(self): return not isinstance(self.shard, Path) or self.shard.is_file()
     def read_bytes(self):
+        if not isinstance(self.shard, Path): return _request(self)
         with open(self.shard, 'rb') as f:
             f.seek(self.offset)
             return f.read(self.size)
@@ -144,23 +150,23 @@ def shard_files(
 
 # %% ../nbs/support/shards.ipynb #ad8c0a2b
 @lru_cache(8)
-def _split_index(folder, changed):
-    tars = sorted(folder.glob('*.tar'))
+def _split_index(split, changed):
+    tars = sorted(split.glob('*.tar'), key=lambda p: p.name)
     return {name: (p,files) for p in tars for name,files in read_index(p).items()}
+
+def split_index(
+    split:Path, # folder of shards
+)->dict[str,tuple[Path,dict]]: # name of a pair → its shard, and where its files begin there
+    "All pairs in the shards of a split, shard by shard; of an address what it was when it was first read"
+    if not isinstance(split, Path): return _split_index(split, None)
+    return _split_index(split, _changed(split)) if split.is_dir() else {}
 
 def find_pair(
     folder:Path, # where the pair would lie if it had a folder of its own, `PAIRS/<split>/<name>`
 )->dict[str,Member]: # empty if no shard of the split has it
     "The files of a pair in the shards of its split"
-    split = folder.parent
-    found = _split_index(split, _changed(split)).get(folder.name) if split.is_dir() else None
+    found = split_index(folder.parent).get(folder.name)
     return _members(found[0], folder.name, found[1]) if found else {}
-
-def pairs_in_shards(
-    split:Path, # folder of shards
-)->list[str]:
-    "The names of all pairs in the shards of a split"
-    return list(_split_index(split, _changed(split))) if split.is_dir() else []
 
 # %% ../nbs/support/shards.ipynb #383f5afd
 def shard_path(

@@ -16,23 +16,24 @@ import numpy as np, torch
 from fastcore.basics import patch
 
 # %% ../nbs/05_study.ipynb #c16ceb18
-from .core import DinoinvError, atomic_path, check_empty, check_settings, command, load_json
+from .core import DinoinvError, atomic_path, check_empty, check_settings, command, evenly, load_json
 from .core import number, one_of, progress, save_json, versions, whole
-from .dataset import SHARES, SPLITS, PairsDataset, find_textures, load_meta, open_photo
-from .dataset import evenly, parse_layers, photo_root, prepare_pairs
+from .dataset import SHARES, PairsDataset, parse_layers, prepare_pairs
 from .decoder import low_pass, psnr
-from .features import DEFAULT, Encoder, control, layers_name, load_encoder
+from .features import DEFAULT, Encoder, control, layers_name, load_encoder, open_photo
 from .gallery import Gallery
 from .inference import evaluate, load_decoder, reconstruct
 from .layers import LayersDecoder, encode_pairs, fit_states, hidden_states, one_size
 from .layers import reconstruct_layers, state_names, train_layers
 from .measures import band_gain, band_rings, bands, centres, feature_cosine, paired, patch_scores
 from .measures import ring_ratios, ring_sums, rings, score_row
+from .pairs import SPLITS, load_meta
 from .rae import Reference
 from .report import findings, write_report
+from .sources import find_textures, photo_root
 from .textures import save_textures
-from .train import PRESETS, Run, TrainConfig, baseline_preds, best_epoch, image_metrics
-from .train import load_batches, load_probes, predict, save_baselines, train_decoder, train_epoch
+from .train import PRESETS, Run, TrainConfig, baseline_preds, best_epoch, image_metrics, load_batches
+from .train import load_probes, predict, save_baselines, train_decoder, train_epoch
 
 # %% ../nbs/05_study.ipynb #b7ef107f
 @dataclass(frozen=True)

@@ -29,11 +29,12 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast_object_list, gather_object
 from .core import LOCK, REMAKE, DinoinvError, DiskFull, atomic_path, check_settings, command
-from .core import full_disk_said, is_litter, load_json, notice, number, one_of, one_writer
-from .core import progress, remove, save_json, takes, versions, whole
-from .dataset import ANEW, Batches, PairsDataset, cut, load_meta, pair_files
+from .core import full_disk_said, is_litter, load_json, notice, number, one_of, one_writer, progress
+from .core import remove, save_json, takes, versions, whole
+from .dataset import Batches, PairsDataset, cut
 from .decoder import Decoder, LinearProbe, low_pass, psnr
 from .features import amp_dtype, best_device
+from .pairs import HOW_TO_MEND, load_meta, pair_files
 
 # %% ../nbs/03_train.ipynb #6b98cb53
 _all_ = ['psnr']
@@ -404,7 +405,7 @@ def _fingerprint(folder):
     if not file.is_file(): return None
     try: return json.loads(file.read_bytes()).get('fingerprint')
     except (ValueError, RecursionError, AttributeError):
-        raise DinoinvError(f'{file} is damaged. {ANEW}') from None
+        raise DinoinvError(f'{file} is damaged. {HOW_TO_MEND}') from None
 
 def pairs_key(
     pairs:str|Path, # folder written by `prepare_pairs`

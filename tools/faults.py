@@ -27,7 +27,9 @@ from tqdm.auto import tqdm
 from transformers import Dinov2Config, Dinov2Model
 from transformers.utils import logging
 from dinoinv.core import DinoinvError, is_litter, load_json, one_writer, remove, save_json, versions
-from dinoinv.dataset import FILES, SPLITS, PairsDataset, describe, dinoinv_prepare, find_textures, load_meta, load_pair, prepare_pairs
+from dinoinv.dataset import PairsDataset, describe, dinoinv_prepare, prepare_pairs
+from dinoinv.pairs import FILES, SPLITS, load_meta, load_pair
+from dinoinv.sources import find_textures
 from dinoinv.features import Encoder, load_encoder, to_tensor
 from dinoinv.gallery import Gallery, contact_sheet, load_results
 from dinoinv.inference import evaluate, load_decoder
