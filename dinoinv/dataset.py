@@ -314,17 +314,22 @@ def _streamed(self:Batches):
     return shares[self.rank][:min(map(len, shares))]
 
 # %% ../nbs/01_dataset.ipynb #fda4daf1
+def _listed(lines, most=20):
+    "The first of many lines, and how many there are"
+    rest = len(lines)-most
+    return lines[:most] + ([f'… and {rest} more, see meta.json'] if rest > 0 else [])
+
 def describe(
     meta:dict, # a `meta.json`
 )->str:
-    "What a folder of pairs holds, as a table; every skipped file with its reason"
+    "What a folder of pairs holds, as a table; the files that were skipped, with the reason"
     rows = [f"{'split':<7}{'textures':>9}{'patches':>9}"]
     rows += [f"{s:<7}{len({k.split('__')[0] for k in v}):>9}{len(v):>9}" for s,v in meta['splits'].items()]
     rows += [f"{encoder_line(meta['encoder'])}; {meta['made']} pairs made now"]
-    rows += [f'removed {o}: its photo has gone, changed its split or its patches' for o in meta['removed']]
-    rows += [f'kept {o}, but not in a split: its photo cannot be read at present' for o in meta['kept']]
-    rows += [f'made anew {k}: {why}' for k,why in meta['damaged'].items()]
-    return '\n'.join(rows + [f'skipped {k}: {v}' for k,v in meta['skipped'].items()])
+    rows += _listed([f'removed {o}: its photo has gone, changed its split or its patches' for o in meta['removed']])
+    rows += _listed([f'kept {o}, but not in a split: its photo cannot be read at present' for o in meta['kept']])
+    rows += _listed([f'made anew {k}: {why}' for k,why in meta['damaged'].items()])
+    return '\n'.join(rows + _listed([f'skipped {k}: {v}' for k,v in meta['skipped'].items()]))
 
 # %% ../nbs/01_dataset.ipynb #8603f85d
 def parse_layers(

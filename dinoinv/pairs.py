@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['FILES', 'HOW_TO_MEND', 'ALIASES', 'SPLITS', 'HOW_TO_FORCE', 'UNKNOWN', 'is_finite', 'pair_bytes', 'write_folder',
-           'save_pair', 'pair_files', 'read_info', 'load_pair', 'fingerprint', 'pair_fault', 'load_meta', 'is_pair',
-           'check_target', 'check_form', 'estimate_bytes', 'copy_pairs']
+           'save_pair', 'pair_files', 'read_info', 'load_pair', 'fingerprint', 'pair_fault', 'info_digest', 'load_meta',
+           'is_pair', 'check_target', 'check_form', 'estimate_bytes', 'copy_pairs']
 
 # %% ../nbs/support/pairs.ipynb #62ac4430
 import json, os, re
@@ -19,7 +19,7 @@ from PIL import Image
 # %% ../nbs/support/pairs.ipynb #b1a281ae
 from .core import LOCK, DinoinvError, as_path, check_settings, full_disk_said, is_litter, is_name
 from .core import load_json, one_writer, progress, remove, save_json, whole
-from .shards import Member, deal, digest, find_pair, shard_path, write_shard
+from .shards import Member, deal, digest, find_pair, shard_path, split_index, write_shard
 from .sources import reason
 
 # %% ../nbs/support/pairs.ipynb #757c0280
@@ -184,6 +184,21 @@ def pair_fault(
         info = read_info(files)
         return _damage(files, info, verify) if info['fingerprint'] == sha else ''
     except (OSError, ValueError, LookupError, TypeError): return 'info.json is damaged'
+
+# %% ../nbs/support/pairs.ipynb #bcc4fb69
+def info_digest(
+    folder:Path, # `PAIRS/<split>/<name>`, see `pair_files`
+)->str|None: # 16 hex digits; None if it has none, as pairs from elsewhere
+    "The checksum of a pair's `info.json`; raises `DinoinvError` if it is damaged"
+    file = pair_files(folder)['info.json']
+    if isinstance(file, Member):
+        noted = split_index(folder.parent)[folder.name][1]['info.json']
+        if len(noted) == 3: return noted[2] # a shard without an index has no checksums
+    if not file.is_file(): return None
+    content = file.read_bytes()
+    try: json.loads(content)
+    except (ValueError, RecursionError): raise DinoinvError(f'{file} is damaged. {HOW_TO_MEND}') from None
+    return digest(content)
 
 # %% ../nbs/support/pairs.ipynb #9e71511a
 SPLITS = 'train','val','test'

@@ -47,9 +47,9 @@ def same():
 def killed():
     "A process that is killed ends the others; whole shards stay, and the next run makes the rest"
     want,program,pairs = by_one(),root/'killed.py',root/'by_killed'
-    program.write_text('import os, signal\nfrom dinoinv import dataset\n'
+    program.write_text('import os, signal\nfrom dinoinv import dataset, making\n'
         'def die(*args): os.kill(os.getpid(), signal.SIGKILL)\n'
-        'if os.environ["RANK"] == "1": dataset.write_shard = die\n'
+        'if os.environ["RANK"] == "1": making.write_shard = die\n'
         'dataset.dinoinv_prepare()\n')
     rc,out,err = ended(launch(program, photos, pairs, *FLAGS))
     assert rc != 0 and not json.loads((pairs/'meta.json').read_text())['complete']
