@@ -326,8 +326,9 @@ def describe(
     rows = [f"{'split':<7}{'textures':>9}{'patches':>9}"]
     rows += [f"{s:<7}{len({k.split('__')[0] for k in v}):>9}{len(v):>9}" for s,v in meta['splits'].items()]
     rows += [f"{encoder_line(meta['encoder'])}; {meta['made']} pairs made now"]
-    rows += _listed([f'removed {o}: its photo has gone, changed its split or its patches' for o in meta['removed']])
-    rows += _listed([f'kept {o}, but not in a split: its photo cannot be read at present' for o in meta['kept']])
+    gone,away = 'its photo has gone, changed its split or its patches', 'its photo cannot be read at present'
+    rows += _listed([f'removed {o}: {gone}' for o in meta['removed']])
+    rows += _listed([f'kept {o}, but not in a split: {away}' for o in meta['kept']])
     rows += _listed([f'made anew {k}: {why}' for k,why in meta['damaged'].items()])
     return '\n'.join(rows + _listed([f'skipped {k}: {v}' for k,v in meta['skipped'].items()]))
 
