@@ -19,13 +19,16 @@ from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 from PIL import Image
 from traitlets import Unicode
+
+# %% ../nbs/support/gallery.ipynb #92b254c8
 from .core import LOCK, DinoinvError, atomic_path, check_settings, command, is_litter, is_name
 from .core import load_json, notice, number, save_json, whole
 from .dataset import evenly, prepare_pairs, save_textures
 from .decoder import low_pass
 from .features import DEFAULT, at_hand, encoder_line, is_control, load_encoder, to_tensor
 from .inference import ERROR_TOP, compare_figure, evaluate, score_table
-from .train import TrainConfig, epoch_line, train_decoder
+from .runs import epoch_line
+from .train import TrainConfig, train_decoder
 
 # %% ../nbs/support/gallery.ipynb #2fc50c57
 def _is_score(s):

@@ -30,8 +30,8 @@ from .decoder import Decoder
 from .features import Encoder, best_device, encoder_line, load_encoder, to_tensor, weights_hash
 from .features import within_reach
 from .shards import digest
-from .train import AGAIN, average, baseline_preds, best_epoch, epoch_line
-from .train import image_metrics, load_probes, load_whole
+from .runs import DECODER_REMEDY as AGAIN, best_epoch, epoch_line, load_probes, load_whole
+from .train import average, baseline_preds, image_metrics
 
 # %% ../nbs/04_inference.ipynb #b8a48fa1
 @torch.no_grad()

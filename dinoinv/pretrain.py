@@ -25,7 +25,8 @@ from .core import one_writer, progress, save_json, versions, whole
 from .dataset import find_textures, open_photo, photo_root
 from .decoder import LinearProbe, psnr
 from .textures import sample_textures
-from .train import accelerator_for, check_run, read_state
+from .runs import check_run, read_state
+from .train import accelerator_for
 
 # %% ../nbs/06_pretrain.ipynb #794b2acf
 @dataclass(frozen=True)
