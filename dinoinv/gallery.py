@@ -20,15 +20,16 @@ from markupsafe import Markup
 from PIL import Image
 from traitlets import Unicode
 
-# %% ../nbs/support/gallery.ipynb #9d20c1aa
+# %% ../nbs/support/gallery.ipynb #92b254c8
 from .core import LOCK, DinoinvError, atomic_path, check_settings, command, evenly, is_litter
 from .core import is_name, load_json, notice, number, save_json, whole
 from .dataset import prepare_pairs
 from .decoder import low_pass
 from .features import DEFAULT, at_hand, encoder_line, is_control, load_encoder, to_tensor
 from .inference import ERROR_TOP, compare_figure, evaluate, score_table
+from .runs import epoch_line
 from .textures import save_textures
-from .train import TrainConfig, epoch_line, train_decoder
+from .train import TrainConfig, train_decoder
 
 # %% ../nbs/support/gallery.ipynb #2fc50c57
 def _is_score(s):

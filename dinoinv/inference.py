@@ -30,10 +30,10 @@ from .features import Encoder, best_device, encoder_line, load_encoder, open_pho
 from .features import weights_hash, within_reach
 from .making import batches_by_shape
 from .pairs import FILES, SPLITS, load_meta, load_pair, pair_files
+from .runs import DECODER_REMEDY as AGAIN, best_epoch, epoch_line, load_probes, load_whole
 from .shards import digest
 from .sources import find_textures, photo_root
-from .train import AGAIN, average, baseline_preds, best_epoch, epoch_line, image_metrics, load_probes
-from .train import load_whole
+from .train import average, baseline_preds, image_metrics
 
 # %% ../nbs/04_inference.ipynb #b8a48fa1
 @torch.no_grad()

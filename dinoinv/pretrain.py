@@ -24,9 +24,10 @@ from .core import DinoinvError, atomic_path, check_empty, check_settings, comman
 from .core import one_writer, progress, save_json, versions, whole
 from .decoder import LinearProbe, psnr
 from .features import open_photo
+from .runs import check_run, read_state
 from .sources import find_textures, photo_root
 from .textures import sample_textures
-from .train import accelerator_for, check_run, read_state
+from .train import accelerator_for
 
 # %% ../nbs/06_pretrain.ipynb #794b2acf
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from matplotlib import colormaps, rc_context
 from matplotlib.figure import Figure
 from PIL import Image
 from .core import atomic_path, save_json
-from .train import epoch_line
+from .runs import epoch_line
 
 # %% ../nbs/support/report.ipynb #3e1ac2c8
 def ci(

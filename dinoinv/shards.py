@@ -192,12 +192,16 @@ def deal(
 # %% ../nbs/support/shards.ipynb #b163ca4b
 class Processes:
     "The processes of a `torchrun` or `accelerate launch`, or this one alone"
-    def __init__(self):
-        self.world = int(os.environ.get('WORLD_SIZE', 1))
-        self.rank = int(os.environ.get('RANK', 0)) if self.world > 1 else 0
-        if self.world > 1: self._join()
+    def __init__(self,
+        joined=None, # an `Accelerator` that has brought them together; None: do it now, if there are several
+    ):
+        if joined: self.world,self.rank = joined.num_processes,joined.process_index
+        else: self._join()
 
     def _join(self):
+        self.world = int(os.environ.get('WORLD_SIZE', 1))
+        self.rank = int(os.environ.get('RANK', 0)) if self.world > 1 else 0
+        if self.world == 1: return
         import torch
         from accelerate import PartialState
         PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(days=30))
@@ -211,19 +215,18 @@ class Processes:
         return gather_object([o])
 
 # %% ../nbs/support/shards.ipynb #9dd4299f
-def _attempt(f):
-    try: return f(),None
-    except Exception as e: return None,e
-
 @patch
 def first(self:Processes,
     f:Callable, # without arguments
 )->object: # what `f` returns in the first process, in all of them
-    "Do something in the first process only; if it fails, that one raises the error and the others end"
+    "Do something in the first process only; if it fails or is interrupted, that one says why and all end"
     if self.world == 1: return f()
     from accelerate.utils import broadcast_object_list
-    said = [_attempt(f) if self.rank == 0 else None]
-    result,error = broadcast_object_list(said)[0]
-    if error and self.rank: raise SystemExit(1)
+    result,error = None,None
+    if self.rank == 0:
+        try: result = f()
+        except BaseException as e: error = e # Ctrl-C as well: the others would wait for ever
+    result,failed = broadcast_object_list([(result, error is not None)])[0]
     if error: raise error
+    if failed: raise SystemExit(1)
     return result

@@ -30,10 +30,11 @@ from .measures import ring_ratios, ring_sums, rings, score_row
 from .pairs import SPLITS, load_meta
 from .rae import Reference
 from .report import findings, write_report
+from .runs import best_epoch, load_probes
 from .sources import find_textures, photo_root
 from .textures import save_textures
-from .train import PRESETS, Run, TrainConfig, baseline_preds, best_epoch, image_metrics, load_batches
-from .train import load_probes, predict, save_baselines, train_decoder, train_epoch
+from .train import PRESETS, Run, TrainConfig, baseline_preds, image_metrics, load_batches, predict
+from .train import save_baselines, train_decoder, train_epoch
 
 # %% ../nbs/05_study.ipynb #b7ef107f
 @dataclass(frozen=True)

@@ -34,7 +34,8 @@ from dinoinv.features import Encoder, load_encoder, to_tensor
 from dinoinv.gallery import Gallery, contact_sheet, load_results
 from dinoinv.inference import evaluate, load_decoder
 from dinoinv import train as training
-from dinoinv.train import TrainConfig, best_epoch, dinoinv_train, load_probes, pairs_key, train_decoder
+from dinoinv.runs import best_epoch, load_probes
+from dinoinv.train import TrainConfig, dinoinv_train, pairs_key, train_decoder
 
 torch.set_num_threads(1)
 logging.set_verbosity_error()
