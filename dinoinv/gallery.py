@@ -6,13 +6,12 @@
 __all__ = ['load_results', 'contact_sheet', 'Runs', 'Gallery', 'dinoinv_gallery', 'Browser', 'browse', 'dinoinv_demo']
 
 # %% ../nbs/support/gallery.ipynb #22fb0e4d
-import json, time
+import json, time, numpy as np
 from base64 import b64encode
 from io import BytesIO
 from math import isfinite
 from pathlib import Path
 from typing import Annotated
-import numpy as np
 from anywidget import AnyWidget
 from fastcore.basics import patch
 from jinja2 import Environment, PackageLoader
@@ -23,7 +22,8 @@ from .core import LOCK, DinoinvError, atomic_path, check_settings, command, is_l
 from .core import load_json, notice, number, save_json, whole
 from .dataset import evenly, prepare_pairs, save_textures
 from .decoder import low_pass
-from .features import DEFAULT, at_hand, encoder_line, is_control, load_encoder, to_tensor
+from .features import DEFAULT, at_hand, encoder_line, is_control, load_encoder
+from .images import to_tensor
 from .inference import ERROR_TOP, compare_figure, evaluate, score_table
 from .train import TrainConfig, epoch_line, train_decoder
 

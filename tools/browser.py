@@ -196,7 +196,7 @@ def fake_results(folder, blur):
     import numpy as np
     from PIL import ImageFilter
     from dinoinv.inference import _write_sample
-    from dinoinv.features import to_tensor
+    from dinoinv.images import to_tensor
     from dinoinv.textures import sample_textures
     from dinoinv.train import image_metrics
     folder.mkdir(parents=True)

@@ -28,8 +28,9 @@ from transformers import Dinov2Config, Dinov2Model
 from transformers.utils import logging
 from dinoinv.core import DinoinvError, is_litter, load_json, one_writer, remove, save_json, versions
 from dinoinv.dataset import FILES, SPLITS, PairsDataset, describe, dinoinv_prepare, find_textures, load_meta, load_pair, prepare_pairs
-from dinoinv.features import Encoder, load_encoder, to_tensor
+from dinoinv.features import Encoder, load_encoder
 from dinoinv.gallery import Gallery, contact_sheet, load_results
+from dinoinv.images import to_tensor
 from dinoinv.inference import evaluate, load_decoder
 from dinoinv import train as training
 from dinoinv.train import TrainConfig, best_epoch, dinoinv_train, load_probes, pairs_key, train_decoder
