@@ -21,10 +21,11 @@ from fastcore.script import call_parse
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 from dinoinv.dataset import PairsDataset, describe, prepare_pairs
-from dinoinv.textures import save_textures
 from dinoinv.features import amp_dtype, load_encoder
 from dinoinv.inference import evaluate, score_table
-from dinoinv.train import PRESETS, fit_probes, load_batches, new_decoder, make_optimizer, predict, train_decoder
+from dinoinv.textures import save_textures
+from dinoinv.train import PRESETS, fit_probes, load_batches, make_optimizer, new_decoder, predict
+from dinoinv.train import train_decoder
 
 tmp = Path(tempfile.mkdtemp())
 

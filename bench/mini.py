@@ -10,11 +10,11 @@ import numpy as np, torch
 import torch.nn.functional as F
 from fastcore.script import call_parse
 from dinoinv.dataset import PairsDataset
-from dinoinv.features import open_photo
-from dinoinv.sources import find_textures
 from dinoinv.decoder import LinearProbe, low_pass, psnr
-from dinoinv.features import control, crop_to_patch, load_encoder, to_tensor
+from dinoinv.features import control, crop_to_patch, load_encoder
+from dinoinv.images import open_photo, to_tensor
 from dinoinv.inference import bootstrap_ci
+from dinoinv.sources import find_textures
 
 def mean_ci(values, groups=None):
     "Mean and 95 % interval as text"

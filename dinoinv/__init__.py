@@ -12,7 +12,8 @@ import lazy_loader
 # %% ../nbs/reference/package.ipynb #0117e831
 __getattr__,__dir__,__all__ = lazy_loader.attach(__name__, submod_attrs=dict(
     core=['DinoinvError'],
-    features=['Encoder', 'crop_to_patch', 'load_encoder', 'open_photo', 'pca_rgb', 'to_tensor'],
+    images=['open_photo', 'to_tensor'],
+    features=['Encoder', 'crop_to_patch', 'load_encoder', 'pca_rgb'],
     textures=['make_texture', 'sample_textures', 'save_textures', 'texture_families'],
     dataset=['PairsDataset', 'prepare_pairs', 'split_groups'],
     decoder=['Decoder', 'LinearProbe', 'low_pass', 'psnr'],

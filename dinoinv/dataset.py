@@ -20,7 +20,8 @@ from torch.utils.data import Dataset
 
 # %% ../nbs/01_dataset.ipynb #2a0d5033
 from .core import DinoinvError, as_path, check_settings, command, number, one_of, whole
-from .features import DEFAULT, MAX_MPX, Encoder, check_layers, encoder_line, load_encoder, open_photo
+from .features import DEFAULT, Encoder, check_layers, encoder_line, load_encoder
+from .images import MAX_MPX, open_photo
 from .making import Plan, fitting_batch, groups_waiting, make_pairs
 from .pairs import FILES, HOW_TO_MEND, SPLITS, check_target, copy_pairs, load_meta, load_pair
 from .pairs import save_pair

@@ -6,13 +6,12 @@
 __all__ = ['load_results', 'contact_sheet', 'Runs', 'Gallery', 'dinoinv_gallery', 'Browser', 'browse', 'dinoinv_demo']
 
 # %% ../nbs/support/gallery.ipynb #22fb0e4d
-import json, time
+import json, time, numpy as np
 from base64 import b64encode
 from io import BytesIO
 from math import isfinite
 from pathlib import Path
 from typing import Annotated
-import numpy as np
 from anywidget import AnyWidget
 from fastcore.basics import patch
 from jinja2 import Environment, PackageLoader
@@ -25,7 +24,8 @@ from .core import LOCK, DinoinvError, atomic_path, check_settings, command, even
 from .core import is_name, load_json, notice, number, save_json, whole
 from .dataset import prepare_pairs
 from .decoder import low_pass
-from .features import DEFAULT, at_hand, encoder_line, is_control, load_encoder, to_tensor
+from .features import DEFAULT, at_hand, encoder_line, is_control, load_encoder
+from .images import to_tensor
 from .inference import ERROR_TOP, compare_figure, evaluate, score_table
 from .runs import epoch_line
 from .textures import save_textures

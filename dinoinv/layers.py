@@ -19,6 +19,7 @@ from .decoder import LinearProbe, ResidualBlock, normalise, psnr
 from .features import Encoder, amp_dtype
 from .inference import encoder_by
 from .pairs import load_meta
+from .runs import check_run
 from .train import TrainConfig, load_batches, make_optimizer
 
 # %% ../nbs/04b_layers.ipynb #57549731
@@ -61,7 +62,12 @@ class LayersDecoder(nn.Module, PyTorchModelHubMixin):
         self.out,self.scale = nn.Conv2d(width, 3*unit**2, 1), nn.Conv2d(width, 1, 3, padding=1)
         for layer in (self.out, self.scale): nn.init.zeros_(layer.weight), nn.init.zeros_(layer.bias)
 
-# %% ../nbs/04b_layers.ipynb #ee40a6fa
+    @property
+    def n_params(self):
+        "How many numbers the decoder has learned"
+        return sum(p.numel() for p in self.parameters())
+
+# %% ../nbs/04b_layers.ipynb #ea675ee4
 @patch
 def weights(self:LayersDecoder,
     layers:Sequence[int], # positions of states
@@ -72,6 +78,7 @@ def weights(self:LayersDecoder,
     w = torch.linalg.solve(e + ridge*e.diagonal().diag(), torch.ones_like(e[0]))
     return w/w.sum()
 
+# %% ../nbs/04b_layers.ipynb #749a868c
 @patch
 def forward(self:LayersDecoder, states, layers):
     "Pictures `(B,3,14h,14w)` of `states` `(B,S,C,h,w)`, which are those at positions `layers`"
@@ -84,11 +91,6 @@ def forward(self:LayersDecoder, states, layers):
     factor = 2*self.scale(seen).float().sigmoid()
     y = self.shortcut_out(factor*linear).float() + self.out(seen).float()
     return F.pixel_shuffle(y, self.unit)
-
-@patch(as_prop=True)
-def n_params(self:LayersDecoder):
-    "How many numbers the decoder has learned"
-    return sum(p.numel() for p in self.parameters())
 
 # %% ../nbs/04b_layers.ipynb #f46f7bae
 def fit_states(
@@ -137,6 +139,32 @@ def draw_layers(
     return sorted({one, *np.flatnonzero(rng.random(n) < .5).tolist()})
 
 # %% ../nbs/04b_layers.ipynb #1d154182
+def _windows(states, pixels, layers, cfg, unit, rng):
+    "The same token window of random pictures: states at `layers`, and pixels"
+    which = rng.integers(len(states), size=cfg.batch_size)
+    (h,w),side = states.shape[-2:],max(cfg.crop//unit, 1)
+    y,x = (int(rng.integers(max(s-side, 0)+1)) for s in (h,w))
+    f = states[which][:,layers,:,y:y+side,x:x+side]
+    return f, pixels[which][...,y*unit:(y+side)*unit,x*unit:(x+side)*unit]
+
+def _loss(decoder, states, pixels, cfg, rng):
+    "The L1 of a batch"
+    device = next(decoder.parameters()).device
+    half = amp_dtype(str(device)) if cfg.amp else None
+    layers = draw_layers(decoder.states, rng)
+    f,x = (o.to(device) for o in _windows(states, pixels, layers, cfg, decoder.unit, rng))
+    with torch.autocast(device.type, dtype=half, enabled=half is not None): y = decoder(f.float(), layers)
+    return (y-x.float()/255).abs().mean()
+
+# %% ../nbs/04b_layers.ipynb #bb1320e2
+def _save(parts, done, path):
+    with atomic_path(path) as p: torch.save({k: o.state_dict() for k,o in parts.items()} | dict(done=done), p)
+
+def _load(parts, path):
+    s = torch.load(path, map_location='cpu', weights_only=True)
+    for k,o in parts.items(): o.load_state_dict(s[k])
+    return s['done']
+
 @torch.enable_grad()
 def train_layers(
     decoder:LayersDecoder,
@@ -159,33 +187,6 @@ def train_layers(
         opt.step(); opt.zero_grad(); sched.step()
         if state and i%100 == 99: _save(parts, i+1, state)
     return decoder.eval()
-
-# %% ../nbs/04b_layers.ipynb #df894e61
-def _loss(decoder, states, pixels, cfg, rng):
-    "The L1 of a batch"
-    device = next(decoder.parameters()).device
-    half = amp_dtype(str(device)) if cfg.amp else None
-    layers = draw_layers(decoder.states, rng)
-    f,x = (o.to(device) for o in _windows(states, pixels, layers, cfg, decoder.unit, rng))
-    with torch.autocast(device.type, dtype=half, enabled=half is not None): y = decoder(f.float(), layers)
-    return (y-x.float()/255).abs().mean()
-
-def _save(parts, done, path):
-    with atomic_path(path) as p: torch.save({k: o.state_dict() for k,o in parts.items()} | dict(done=done), p)
-
-def _load(parts, path):
-    s = torch.load(path, map_location='cpu', weights_only=True)
-    for k,o in parts.items(): o.load_state_dict(s[k])
-    return s['done']
-
-# %% ../nbs/04b_layers.ipynb #bb1320e2
-def _windows(states, pixels, layers, cfg, unit, rng):
-    "The same token window of random pictures: states at `layers`, and pixels"
-    which = rng.integers(len(states), size=cfg.batch_size)
-    (h,w),side = states.shape[-2:],max(cfg.crop//unit, 1)
-    y,x = (int(rng.integers(max(s-side, 0)+1)) for s in (h,w))
-    f = states[which][:,layers,:,y:y+side,x:x+side]
-    return f, pixels[which][...,y*unit:(y+side)*unit,x*unit:(x+side)*unit]
 
 # %% ../nbs/04b_layers.ipynb #1c30e8a9
 @torch.no_grad()
@@ -245,15 +246,12 @@ def score_states(
                 decoder=[read([l]) for l in n] + [read(None)])
 
 # %% ../nbs/04b_layers.ipynb #cba5d9ac
-def _bind(run, settings):
+def _begin_run(run, settings):
     "Note the settings of a run; raise `DinoinvError` if the folder holds another or something else"
-    note = run/'config.json'
-    if not note.exists():
-        check_empty(run)
-        return save_json(note, settings)
-    old = load_json(note)
-    diff = [f'{k}: {old.get(k)} before, {v} now' for k,v in settings.items() if old.get(k) != v]
-    if diff: raise DinoinvError(f'{run} holds another run ({"; ".join(diff)}): choose another folder')
+    about,file = dict(config=settings),run/'config.json'
+    if check_run(run, about, resume=file.exists()): return
+    check_empty(run)
+    save_json(file, about)
 
 # %% ../nbs/04b_layers.ipynb #2e40b01b
 def _run_layers(pairs, run, enc, steps, seed, gb):
@@ -275,7 +273,7 @@ def _run_layers(pairs, run, enc, steps, seed, gb):
     save_json(run/'scores.json', scores | sizes | dict(encoder=about, states=state_names(enc)))
     (run/'state.pt').unlink(missing_ok=True)
 
-# %% ../nbs/04b_layers.ipynb #93b0cb78
+# %% ../nbs/04b_layers.ipynb #820fd962
 @command
 def dinoinv_layers(
     pairs:str,          # folder written by dinoinv_prepare; its pictures are encoded again, at all depths
@@ -291,7 +289,8 @@ def dinoinv_layers(
     run,made_by = Path(run),load_meta(pairs)['encoder']
     enc = encoder_by(encoder, made_by)
     with one_writer(run):
-        _bind(run, dict(pairs=str(Path(pairs).resolve()), weights=enc.weights, steps=steps, seed=seed, gb=gb))
+        about = dict(pairs=str(Path(pairs).resolve()), weights=enc.weights, steps=steps, seed=seed, gb=gb)
+        _begin_run(run, about)
         if not (run/'scores.json').exists(): _run_layers(pairs, run, enc, steps, seed, gb)
     s = load_json(run/'scores.json')
     print(f"{'PSNR, dB':<14}" + ''.join(f'{k:>7}' for k in (*s['states'],'all')))

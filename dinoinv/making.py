@@ -21,9 +21,10 @@ from fastcore.basics import patch
 # %% ../nbs/support/making.ipynb #fc3ed21b
 from .core import DinoinvError, load_json, notice, one_writer, progress, remove, remove_litter
 from .core import save_json, versions
-from .features import Encoder, open_photo
-from .pairs import ALIASES, HOW_TO_FORCE, SPLITS, check_form, estimate_bytes, fingerprint
-from .pairs import is_finite, is_pair, pair_bytes, pair_fault, pair_files, read_info, write_folder
+from .features import Encoder
+from .images import open_photo
+from .pairs import ALIASES, HOW_TO_FORCE, SPLITS, check_form, estimate_bytes, fingerprint, is_finite
+from .pairs import is_pair, pair_bytes, pair_fault, pair_files, read_info, write_folder
 from .shards import Processes, deal, read_index, remove_shard, shard_fault, shard_files, shard_path
 from .shards import split_index, write_shard
 from .sources import Photo, Survey, open_source, reason

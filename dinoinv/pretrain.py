@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from .core import DinoinvError, atomic_path, check_empty, check_settings, command, notice, number
 from .core import one_writer, progress, save_json, versions, whole
 from .decoder import LinearProbe, psnr
-from .features import open_photo
+from .images import open_photo
 from .runs import check_run, read_state
 from .sources import find_textures, photo_root
 from .textures import sample_textures

@@ -20,7 +20,7 @@ from PIL import Image
 
 # %% ../nbs/support/sources.ipynb #cacf4cd3
 from .core import DinoinvError, check_settings, number, one_of
-from .features import MAX_MPX, image_file, open_photo
+from .images import MAX_MPX, image_file, open_photo
 
 # %% ../nbs/support/sources.ipynb #34dce24d
 SUFFIXES = '.png .jpg .jpeg .webp .tif .tiff .bmp'.split()

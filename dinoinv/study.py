@@ -20,8 +20,9 @@ from .core import DinoinvError, atomic_path, check_empty, check_settings, comman
 from .core import number, one_of, progress, save_json, versions, whole
 from .dataset import SHARES, PairsDataset, parse_layers, prepare_pairs
 from .decoder import low_pass, psnr
-from .features import DEFAULT, Encoder, control, layers_name, load_encoder, open_photo
+from .features import DEFAULT, Encoder, control, layers_name, load_encoder
 from .gallery import Gallery
+from .images import open_photo
 from .inference import evaluate, load_decoder, reconstruct
 from .layers import LayersDecoder, encode_pairs, fit_states, hidden_states, one_size
 from .layers import reconstruct_layers, state_names, train_layers

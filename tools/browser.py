@@ -195,8 +195,9 @@ def fake_results(folder, blur):
     "Samples as `evaluate` leaves them; the 'decoder' is a blur"
     import numpy as np
     from PIL import ImageFilter
-    from dinoinv.inference import _write_sample
-    from dinoinv.features import to_tensor
+    from dinoinv.images import to_tensor
+    from dinoinv.inference import compare_figure
+    from dinoinv.results import write_sample
     from dinoinv.textures import sample_textures
     from dinoinv.train import image_metrics
     folder.mkdir(parents=True)
@@ -204,8 +205,9 @@ def fake_results(folder, blur):
         a,b,c = (np.asarray(o) for o in (t.image, t.image.filter(ImageFilter.GaussianBlur(blur+i/4)), t.image.filter(ImageFilter.GaussianBlur(4))))
         score = lambda o: image_metrics(to_tensor(o)[None], to_tensor(a)[None])[0]
         name = f'{t.family}__{t.name}__0_0'
-        _write_sample(folder, name, b, a, dict(name=name, group=t.family, height=196, width=196, scores=score(b), baselines=dict(low_pass=score(c)),
-            encoder=dict(name='none, a blur', weights='0'*12, layers=None, fuse='concat')), {})
+        info = dict(name=name, group=t.family, height=196, width=196, scores=score(b), baselines=dict(low_pass=score(c)),
+            encoder=dict(name='none, a blur', weights='0'*12, layers=None, fuse='concat'))
+        write_sample(folder, info, dict(pred=b, target=a, compare_pred_target=compare_figure(a, b, name)))
 
 def notebook(*cells):
     nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])

@@ -28,11 +28,12 @@ from transformers import Dinov2Config, Dinov2Model
 from transformers.utils import logging
 from dinoinv.core import DinoinvError, is_litter, load_json, one_writer, remove, save_json, versions
 from dinoinv.dataset import PairsDataset, describe, dinoinv_prepare, prepare_pairs
+from dinoinv.features import Encoder, load_encoder
+from dinoinv.gallery import Gallery, contact_sheet, load_results
+from dinoinv.images import to_tensor
+from dinoinv.inference import evaluate, load_decoder
 from dinoinv.pairs import FILES, SPLITS, load_meta, load_pair
 from dinoinv.sources import find_textures
-from dinoinv.features import Encoder, load_encoder, to_tensor
-from dinoinv.gallery import Gallery, contact_sheet, load_results
-from dinoinv.inference import evaluate, load_decoder
 from dinoinv import train as training
 from dinoinv.runs import best_epoch, load_probes
 from dinoinv.train import TrainConfig, dinoinv_train, pairs_key, train_decoder
