@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['INK', 'WHO', 'BAND', 'SCALE', 'INKED', 'STYLE', 'AXES', 'QUESTIONS', 'ASSETS', 'HEAD_DEPTH', 'HEAD_SCORES', 'ci',
-           'gain', 'score', 'verdict', 'panel', 'svg', 'plot_depth', 'plot_frequencies', 'plot_textures', 'plot_limits',
-           'name_of', 'below_mean_colour', 'plot_inversion', 'hardest', 'none_moved', 'findings', 'headline',
+           'gain', 'score', 'verdict', 'panel', 'svg', 'plot_depth', 'plot_frequencies', 'hardest', 'plot_textures',
+           'plot_limits', 'name_of', 'below_mean_colour', 'plot_inversion', 'none_moved', 'findings', 'headline',
            'data_uri', 'figures', 'write_report']
 
 # %% ../nbs/support/report.ipynb #e3714aa1
@@ -29,9 +29,10 @@ def ci(
     value:float, # what was found
     bounds,      # lower and upper end of its interval; None: there is none
     digits:int=2,
+    sign:str='',  # '+': with a sign
 )->str:
     "A number with its interval"
-    one = lambda v: f'{v:.{digits}f}'.replace('-', '−')
+    one = lambda v: f'{v:{sign}.{digits}f}'.replace('-', '−')
     return f"{one(value)} [{', '.join(map(one, bounds)) if bounds else '–'}]"
 
 def gain(
@@ -39,8 +40,7 @@ def gain(
     digits:int=2,
 )->str:
     "A difference with its sign and its interval"
-    one = lambda v: f'{v:+.{digits}f}'.replace('-', '−')
-    return f"{one(d['diff'])} [{', '.join(map(one, d['ci95'])) if d['ci95'] else '–'}]"
+    return ci(d['diff'], d['ci95'], digits, '+')
 
 def score(
     row:dict,         # of scores, as `score_row` returns
@@ -103,6 +103,21 @@ def _shade(ax, x, bounds, **kw):
     "Shade intervals, where there are any"
     if all(bounds): ax.fill_between(x, *zip(*bounds), lw=0, **kw)
 
+def _plot_kept(d, about):
+    "Encoder minus control by hidden state"
+    fig,ax = panel(f"{about['names']['encoder']} minus {about['names']['control']}", xlabel='hidden state',
+                   ylabel='difference (dB), linear probe')
+    x,rows = d['names'],[d['gain']['probe'][k] for k in d['names']]
+    ax.plot(x, [r['diff'] for r in rows], 'o-', color=INK, lw=2, ms=4, label='all frequencies (PSNR)')
+    _shade(ax, x, [r['ci95'] for r in rows], color=INK, alpha=.1)
+    for i,b in enumerate(d['bands']):
+        ax.plot(x, [r['bands']['diff'][i] for r in rows], '-', color=BAND[b], lw=1.4, label=b)
+        _shade(ax, x, [r['bands']['ci95'][i] for r in rows], color=BAND[b], alpha=.12)
+    ax.axhline(0, color=SCALE, lw=.8, ls=':')
+    with rc_context(STYLE): ax.legend()
+    return fig
+
+# %% ../nbs/support/report.ipynb #36eaa2f0
 def plot_depth(
     d:dict,     # `depth` of a study's results
     about:dict, # its `about`
@@ -119,21 +134,6 @@ def plot_depth(
     with rc_context(STYLE): ax.legend()
     return [fig] + ([_plot_kept(d, about)] if d['gain'] else [])
 
-# %% ../nbs/support/report.ipynb #36eaa2f0
-def _plot_kept(d, about):
-    "Encoder minus control by hidden state"
-    fig,ax = panel(f"{about['names']['encoder']} minus {about['names']['control']}", xlabel='hidden state',
-                   ylabel='difference (dB), linear probe')
-    x,rows = d['names'],[d['gain']['probe'][k] for k in d['names']]
-    ax.plot(x, [r['diff'] for r in rows], 'o-', color=INK, lw=2, ms=4, label='all frequencies (PSNR)')
-    _shade(ax, x, [r['ci95'] for r in rows], color=INK, alpha=.1)
-    for i,b in enumerate(d['bands']):
-        ax.plot(x, [r['bands']['diff'][i] for r in rows], '-', color=BAND[b], lw=1.4, label=b)
-        _shade(ax, x, [r['bands']['ci95'][i] for r in rows], color=BAND[b], alpha=.12)
-    ax.axhline(0, color=SCALE, lw=.8, ls=':')
-    with rc_context(STYLE): ax.legend()
-    return fig
-
 # %% ../nbs/support/report.ipynb #6dd85f32
 def _frequency_axes(ax, f, about):
     "Bands, ticks and labels"
@@ -148,14 +148,6 @@ def _frequency_axes(ax, f, about):
     ax.set_xticks([.1,.25,.5,1,2,4,7], ['0.1','¼','½','1','2','4','7'])
     ax.minorticks_off()
     ax.set_xlabel(f"cycles per token of {about['unit']} px (½: Nyquist of the token grid)")
-
-def plot_frequencies(
-    f:dict,     # `frequencies` of a study's results
-    about:dict, # its `about`
-)->list[Figure]:
-    "Coherence and unexplained power against frequency"
-    return [_frequency_panel(f, about, 'coherence', 'coherence with the target', (-.05,1.02)),
-            _frequency_panel(f, about, 'unexplained', 'unexplained power (error / target)', (0,1.3))]
 
 # %% ../nbs/support/report.ipynb #d06d4faa
 def _frequency_panel(f, about, q, label, limits):
@@ -172,14 +164,35 @@ def _frequency_panel(f, about, q, label, limits):
     with rc_context(STYLE): ax.legend()
     return fig
 
+def plot_frequencies(
+    f:dict,     # `frequencies` of a study's results
+    about:dict, # its `about`
+)->list[Figure]:
+    "Coherence and unexplained power against frequency"
+    return [_frequency_panel(f, about, 'coherence', 'coherence with the target', (-.05,1.02)),
+            _frequency_panel(f, about, 'unexplained', 'unexplained power (error / target)', (0,1.3))]
+
 # %% ../nbs/support/report.ipynb #c80ce286
+def hardest(
+    t:dict, # `textures` of a study's results
+)->list[str]: # families, the hardest first
+    "Families by PSNR"
+    return sorted(t, key=lambda f: t[f]['encoder']['psnr'])
+
+def _dots(ax, rows, key, color, label, mark='o', shift=0.):
+    "A score of each row, one above the other, with its interval"
+    ax.plot([r[key] for r in rows], np.arange(len(rows))+shift, mark, color=color, ms=5, label=label)
+    for y,r in enumerate(rows):
+        if r[f'{key}_ci95']: ax.plot(r[f'{key}_ci95'], (y+shift,y+shift), color=color, lw=1.2)
+
+# %% ../nbs/support/report.ipynb #e2412d30
 def plot_textures(
     t:dict,     # `textures` of a study's results
     about:dict, # its `about`
     most:int=40, # families to show: the hardest and the easiest half of that
 )->list[Figure]:
     "PSNR of each family with its interval, the easiest on top"
-    names = sorted(t, key=lambda f: t[f]['encoder']['psnr'])
+    names = hardest(t)
     if len(names) > most: names = names[:most//2]+names[-most//2:]
     fig,ax = panel(height=1.3+.21*len(names), xlabel='PSNR (dB), mean and 95 % interval over photos')
     for who,color in WHO.items():
@@ -190,11 +203,14 @@ def plot_textures(
     with rc_context(STYLE): fig.legend(loc='outside upper left', ncols=3)
     return [fig]
 
-def _dots(ax, rows, key, color, label, mark='o', shift=0.):
-    "A score of each row, one above the other, with its interval"
-    ax.plot([r[key] for r in rows], np.arange(len(rows))+shift, mark, color=color, ms=5, label=label)
-    for y,r in enumerate(rows):
-        if r[f'{key}_ci95']: ax.plot(r[f'{key}_ci95'], (y+shift,y+shift), color=color, lw=1.2)
+# %% ../nbs/support/report.ipynb #d7336118
+def _limit_curve(ax, v, by, probe, color, name):
+    rows,db = v['rows'],lambda rs: [r['score']['psnr'] for r in rs]
+    ax.plot([r[by] for r in rows], db(rows), 'D-', color=color, lw=2, ms=4, label=f'{name}: decoder')
+    probes = [*v['probes'], dict(photos=rows[-1]['photos'], score=probe)]
+    x = [p['photos'] for p in probes] if by == 'photos' else [r[by] for r in rows]
+    y = db(probes) if by == 'photos' else [probe['psnr']]*len(rows)
+    ax.plot(x, y, '--', color=color, lw=1, label=f'{name}: linear probe')
 
 # %% ../nbs/support/report.ipynb #bd04ecb5
 AXES = dict(width=('parameters','decoder size'), epochs=('epochs','training time'),
@@ -221,15 +237,6 @@ def plot_limits(
         with rc_context(STYLE): ax.legend()
         figs.append(fig)
     return figs
-
-# %% ../nbs/support/report.ipynb #d7336118
-def _limit_curve(ax, v, by, probe, color, name):
-    rows,db = v['rows'],lambda rs: [r['score']['psnr'] for r in rs]
-    ax.plot([r[by] for r in rows], db(rows), 'D-', color=color, lw=2, ms=4, label=f'{name}: decoder')
-    probes = [*v['probes'], dict(photos=rows[-1]['photos'], score=probe)]
-    x = [p['photos'] for p in probes] if by == 'photos' else [r[by] for r in rows]
-    y = db(probes) if by == 'photos' else [probe['psnr']]*len(rows)
-    ax.plot(x, y, '--', color=color, lw=1, label=f'{name}: linear probe')
 
 # %% ../nbs/support/report.ipynb #c8e7218a
 def name_of(
@@ -278,12 +285,6 @@ def _environment():
                         below_mean_colour=below_mean_colour)
     return env
 
-def hardest(
-    t:dict, # `textures` of a study's results
-)->list[str]: # families, the hardest first
-    "Families by PSNR"
-    return sorted(t, key=lambda f: t[f]['encoder']['psnr'])
-
 def none_moved(
     r:dict, # a study's results
     who:str='encoder',
@@ -301,6 +302,12 @@ def findings(
     return [t for t in (re.sub(r'\s+', ' ', t).strip() for t in texts) if t]
 
 # %% ../nbs/support/report.ipynb #a14797dd
+HEAD_DEPTH = (('linear probe, patch embedding','probe','0'), ('linear probe, final output','probe','final'),
+              ('one decoder, all states at once','decoder','all'))
+HEAD_SCORES = (('Textures','PSNR (dB)','psnr',2), ('Textures','SSIM','ssim',3),
+               ('Inversion','cosine of tokens, own features','cosine',3),
+               ('Inversion',"cosine, encoder's features",'alike',3))
+
 def _back(unexplained): return f'{100*(1-unexplained):.1f} %'
 
 def headline(
@@ -323,12 +330,6 @@ def headline(
         rows.append((f'{question}, {name_of(best)}', what, *both, gain(r['gains'][best][k], digits)))
     return rows
 
-HEAD_DEPTH = (('linear probe, patch embedding','probe','0'), ('linear probe, final output','probe','final'),
-              ('one decoder, all states at once','decoder','all'))
-HEAD_SCORES = (('Textures','PSNR (dB)','psnr',2), ('Textures','SSIM','ssim',3),
-               ('Inversion','cosine of tokens, own features','cosine',3),
-               ('Inversion',"cosine, encoder's features",'alike',3))
-
 # %% ../nbs/support/report.ipynb #7f088194
 def data_uri(
     picture:np.ndarray, # (H,W,3) colours or (h,w) map, in [0,1]
@@ -340,7 +341,7 @@ def data_uri(
     else: im.save(buf, 'webp', quality=92)
     return f"data:image/{'png' if picture.ndim == 2 else 'webp'};base64,{b64encode(buf.getvalue()).decode()}"
 
-# %% ../nbs/support/report.ipynb #a27b06c0
+# %% ../nbs/support/report.ipynb #bfc07105
 def figures(
     r:dict, # a study's results
 )->dict[str,list[Figure]]: # question → panels
@@ -350,6 +351,9 @@ def figures(
     if len(r['textures']) > 1: drawn['textures'] = plot_textures(r['textures'], about)
     if r['limits'] and not none_moved(r): drawn['limits'] = plot_limits(r['limits'], r['models'], about)
     return drawn | dict(inversion=plot_inversion(r['models'], about))
+
+def _write(path, text):
+    with atomic_path(path) as p: p.write_text(text, encoding='utf-8')
 
 def write_report(
     out:str|Path, # folder
@@ -369,6 +373,3 @@ def write_report(
     save_json(out/'report.json', r)
     _write(out/'report.html', html)
     return out/'report.html'
-
-def _write(path, text):
-    with atomic_path(path) as p: p.write_text(text, encoding='utf-8')
