@@ -1,6 +1,6 @@
-"""Shards made by several processes: the same bytes as by one, whoever is killed on the way, and whatever machine they are on.
+"""Several processes: the same shards as by one, whoever is killed on the way and whatever machine they are on; training, too.
 
-    python tools/processes.py                  # all of it, a minute or two on two cores
+    python tools/processes.py                  # all of it, three minutes or so on two cores
     python tools/processes.py killed machines  # some of it
 
 Each test is a function below; what it checks is its docstring. The processes are started by `torchrun`, on the CPU.
@@ -46,7 +46,7 @@ def same():
 
 def killed():
     "A process that is killed ends the others; whole shards stay, and the next run makes the rest"
-    want,program,pairs = by_one(),root/'killed.py',root/'by_killed'
+    want,program,pairs = by_one(),root/'dinoinv_prepare.py',root/'by_killed' # the command knows its name
     program.write_text('import os, signal\nfrom dinoinv import dataset, making\n'
         'def die(*args): os.kill(os.getpid(), signal.SIGKILL)\n'
         'if os.environ["RANK"] == "1": making.write_shard = die\n'
@@ -79,15 +79,36 @@ def machines():
     assert [o[0] for o in said] == [0,0], said
     assert files(pairs) == want and said[1][1] == ''
 
+def accelerated():
+    "`accelerate launch` makes what one process makes"
+    want,pairs = by_one(),root/'by_accelerate'
+    command = 'accelerate.commands.launch --cpu --num_processes 2 -m dinoinv.dataset'.split()
+    program = [sys.executable, '-m', *command, str(photos), str(pairs), *FLAGS]
+    job = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    rc,out,err = ended(job)
+    assert rc == 0 and files(pairs) == want, err
+
+def train(pairs, run, *args):
+    "Train by two processes; return what the run noted of itself"
+    small = '--epochs 1 --width 16 --blocks 1 --batch_size 4 --crop 112 --val_crop 112'.split()
+    rc,out,err = ended(launch('-m', 'dinoinv.train', pairs, root/run, *small, *args))
+    assert rc == 0, err
+    assert (root/run/'best/model.safetensors').exists()
+    return json.loads((root/run/'config.json').read_text())
+
 def training():
     "Two processes train on shards"
     by_one()
-    args = '--epochs 1 --width 16 --blocks 1 --batch_size 4 --crop 112 --val_crop 112'.split()
-    rc,out,err = ended(launch('-m', 'dinoinv.train', root/'by_one', root/'run', *args))
-    assert rc == 0, err
-    assert (root/'run/best/model.safetensors').exists() and json.loads((root/'run/config.json').read_text())['processes'] == 2
+    assert train(root/'by_one', 'run')['processes'] == 2
 
-TESTS = dict(same=same, killed=killed, refused=refused, machines=machines, training=training)
+def in_order():
+    "Two processes train shard by shard, each on its own shards"
+    save_textures(root/'more_photos', n=64, seed=0, size=140)
+    prepare_pairs(root/'more_photos', root/'more', 'mini', shards=True, shard_mb=1, **OPTIONS)
+    assert train(root/'more', 'in_order', '--shuffle_buffer', '4')['config']['shuffle_buffer'] == 4
+
+TESTS = dict(same=same, killed=killed, refused=refused, machines=machines,
+             accelerated=accelerated, training=training, in_order=in_order)
 
 if __name__ == '__main__':
     for name in sys.argv[1:] or TESTS:
