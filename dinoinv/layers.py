@@ -115,10 +115,11 @@ def start_from(self:LayersDecoder,
     chosen = evenly(range(len(states)), n)
     y = F.pixel_unshuffle(pixels[chosen].float()/255, self.unit)
     bias = probes[0].linear.bias # the mean picture of a token, the same for all
-    told = torch.stack([F.conv2d(normalise(states[chosen,l].float(), p.mean, p.std), p.linear.weight)
-                        for l,p in enumerate(probes)]).movedim(2,-1).flatten(1,-2) # (L,tokens,pixels)
-    directions = torch.linalg.eigh(sum(t.T@t for t in told)).eigenvectors[:,-self.shortcut_out.in_channels:]
-    error = told - (y.movedim(1,-1).flatten(0,-2)-bias)
+    predicted = torch.stack([F.conv2d(normalise(states[chosen,l].float(), p.mean, p.std), p.linear.weight)
+                             for l,p in enumerate(probes)]).movedim(2,-1).flatten(1,-2) # (L,tokens,pixels)
+    rank = self.shortcut_out.in_channels
+    directions = torch.linalg.eigh(sum(p.T@p for p in predicted)).eigenvectors[:,-rank:]
+    error = predicted - (y.movedim(1,-1).flatten(0,-2)-bias)
     self.error.copy_(torch.einsum('ltp,mtp->lm', error, error)/error[0].numel())
     self.shortcut_out.weight.copy_(directions[...,None,None])
     self.shortcut_out.bias.copy_(bias)
