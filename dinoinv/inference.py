@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MIN_GROUPS', 'ERROR_TOP', 'FIGURE_LOCK', 'load_decoder', 'reconstruct', 'bootstrap_ci', 'summarise', 'compare_figure',
-           'encoder_by', 'feature_metrics', 'evaluate', 'score_table', 'dinoinv_infer']
+           'encoder_by', 'feature_metrics', 'with_measures', 'evaluate', 'score_table', 'dinoinv_infer']
 
 # %% ../nbs/04_inference.ipynb #cea9f22a
 from collections import defaultdict
@@ -26,7 +26,7 @@ from .features import Encoder, best_device, encoder_line, load_encoder, weights_
 from .images import to_tensor
 from .making import batches_by_shape
 from .results import begin_results, check_inputs, check_out, kept_samples, write_sample
-from .runs import DECODER_REMEDY, best_epoch, epoch_line, load_probes, load_whole
+from .runs import DECODER_REMEDY, SCORES, best_epoch, epoch_line, load_probes, load_whole
 from .samples import check_encoder, encoder_of, pair_samples, photo_samples, split_of
 from .train import average, baseline_preds, image_metrics
 
@@ -98,7 +98,7 @@ def _scores(rows, groups):
     pooled = -10*float(np.log10(max(s['mse'], 1e-10)))
     return dict(n=s['n'], mae=s['mae'], mse=s['mse'], psnr=pooled, psnr_mean=s['psnr'],
                 psnr_median=float(np.median(each)), psnr_ci95=bootstrap_ci(each, groups), ssim=s['ssim'],
-                **{k: float(np.mean([r[k] for r in rows])) for k in rows[0].keys() & {'feature_cosine'}})
+                **{k: float(np.mean([r[k] for r in rows])) for k in rows[0] if k not in (*SCORES,'name')})
 
 def summarise(
     infos:list[dict],     # `info.json` of each sample
@@ -197,6 +197,17 @@ def feature_metrics(
         cosine = feature_cosine(encode(pred), target_tokens(target), mean).mean((1,2)).tolist()
         return [o | dict(feature_cosine=c) for o,c in zip(image_metrics(pred, target), cosine)]
     return metrics
+
+# %% ../nbs/04_inference.ipynb #ac9189f5
+def with_measures(
+    metrics:Callable, # such as `image_metrics`
+    measures:dict[str,Callable], # name → f(pred, target), each (B,3,H,W) in [0,1], which returns (B,)
+)->Callable: # as `metrics`
+    "`metrics` with more scores of each picture"
+    def all_of(pred, target):
+        more = {k: f(pred.float().clamp(0,1), target) for k,f in measures.items()}
+        return [row | {k: float(v[i]) for k,v in more.items()} for i,row in enumerate(metrics(pred, target))]
+    return all_of
 
 # %% ../nbs/04_inference.ipynb #e92a85d3
 def _check_features(f, decoder):
@@ -298,6 +309,10 @@ def run(self:_Evaluation, samples, batch_size, workers):
         finally: pool.shutdown(cancel_futures=True)
 
 # %% ../nbs/04_inference.ipynb #388d4158
+def _place(source):
+    "What is written down of a source"
+    return str(source) if str(source).startswith('hub:') else str(Path(source).resolve())
+
 def _samples(dec, source, split, encoder, device):
     "The samples of `source`; for photos who encodes them, for pairs of which split they are"
     on_hub = str(source).startswith('hub:')
@@ -348,6 +363,7 @@ def evaluate(
     workers:int=2,          # threads that score, draw and write; more than cores make it slower
     resume:bool=False,      # keep the pictures that are there and right
     feature_cosine:bool=False, # encode the pictures again, see `feature_metrics`
+    measures:dict[str,Callable]|None=None, # more scores, see `with_measures`
 )->dict: # what was written to `summary.json`
     "Reconstruct and score every sample of `source`; raises `DinoinvError` if none can be"
     out,sizes = Path(out),dict(batch_size=batch_size, workers=workers)
@@ -357,11 +373,13 @@ def evaluate(
     if feature_cosine: encoder = _own_encoder(dec, encoder, device)
     samples,enc,split = _samples(dec, source, split, encoder, device)
     inputs = {k: weights_hash(m) for k,m in dict(decoder=dec, **probes).items()}
-    inputs |= dict(source=str(Path(source).resolve()), split=split, feature_cosine=feature_cosine)
+    inputs |= dict(source=_place(source), split=split, feature_cosine=feature_cosine)
+    if measures: inputs['measures'] = sorted(measures)
     if resume: check_inputs(out, inputs)
     with one_writer(out):
         about = dict(encoder=dec.encoder, best_epoch=dec.best_epoch, decoder=str(decoder), split=split)
-        models = _Models(dec, probes, enc, feature_metrics(encoder, dec) if feature_cosine else image_metrics)
+        metrics = feature_metrics(encoder, dec) if feature_cosine else image_metrics
+        models = _Models(dec, probes, enc, with_measures(metrics, measures or {}))
         infos,failed,made = _evaluate_all(models, samples, out, about, inputs, resume, **sizes)
         if not infos: raise DinoinvError(f'no sample of {source} could be reconstructed' + _listed(failed))
         about = _about(decoder, dec, source, split, infos) | dict(made=made, inputs=inputs)
@@ -370,21 +388,22 @@ def evaluate(
     return summary
 
 # %% ../nbs/04_inference.ipynb #8472f2af
-def _line(name, r):
+def _line(name, r, more):
     interval = '–' if r['psnr_ci95'] is None else '{:.2f} – {:.2f}'.format(*r['psnr_ci95'])
-    cosine = f"{r['feature_cosine']:>8.3f}" if 'feature_cosine' in r else ''
     errors = f"{r['psnr_mean']:>9.2f}{interval:>18}{r['ssim']:>7.3f}{r['mae']:>8.4f}"
-    return f"{name.replace('_',' '):<16}{errors}{cosine}"
+    return f"{name.replace('_',' '):<16}{errors}" + ''.join(f'{r[k]:>{len(k)+2}.3f}' for k in more)
 
 def score_table(
     summary:dict, # `summary.json`
 )->str:
     "The decoder against the baselines, as a table with what a reader must know beneath"
     s = summary
-    cosine,told = ('  cosine','; cosine of tokens, in features') if 'feature_cosine' in s else ('','')
-    lines = [f"{s['split'] or 'photos':<16}{'PSNR dB':>9}{'95 % interval':>18}{'SSIM':>7}{'MAE':>8}{cosine}"]
-    lines += [_line(k, r) for k,r in {**s['baselines'], 'decoder':s}.items()]
-    lines += [f"n={s['n']} pictures in {len(s['groups'])} textures, PSNR per picture, mean{told}"]
+    usual = _scores([dict.fromkeys(SCORES, 0.)], None)
+    more = [k for k in s['baselines']['mean_colour'] if k not in usual]
+    head = f"{s['split'] or 'photos':<16}{'PSNR dB':>9}{'95 % interval':>18}{'SSIM':>7}{'MAE':>8}"
+    lines = [head + ''.join(f'  {k}' for k in more)]
+    lines += [_line(k, r, more) for k,r in {**s['baselines'], 'decoder':s}.items()]
+    lines += [f"n={s['n']} pictures in {len(s['groups'])} textures, PSNR per picture, mean"]
     size = f"{s['decoder']['parameters']/1e6:.2f} M parameters"
     lines += [f"decoder: {epoch_line(s['decoder']['best_epoch'])} · {size}", encoder_line(s['encoder'])]
     return '\n'.join(lines + [f'failed {k}: {v}' for k,v in s['failed'].items()])
