@@ -168,10 +168,10 @@ def clocked(spent, names):
 
 def checks():
     "CPU time of hashes, finiteness and form checks, in threads beside the encoder too"
-    from dinoinv import dataset, train
+    from dinoinv import dataset, making, pairs, train
     spent = [0.]
-    clocked(spent, {dataset: ['digest','_fingerprint','_is_finite','_grid_fault','_noted_unit','_check_places','_fault'],
-                    train: ['_check_finite','_fingerprint']})
+    clocked(spent, {pairs: ['digest','is_finite','_grid_fault','_noted_unit'], making: ['fingerprint','is_finite','pair_fault'],
+                    dataset: ['_check_places'], train: ['_check_finite','info_digest']})
     save_textures(tmp/'photos', 48, seed=0, size=504)
     for name in 'untrained','mini':
         enc = load_encoder(name)

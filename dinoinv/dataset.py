@@ -345,7 +345,7 @@ def _parse_fractions(fractions):
     try: return tuple(float(o) for o in fractions.split(','))
     except ValueError: raise DinoinvError(f'--fractions {fractions}: give three, such as .8,.1,.1') from None
 
-def _parse_batch_size(size): return int(size) if size.isdigit() else size
+def _parse_batch_size(size): return int(size) if str(size).isdigit() else size
 
 # %% ../nbs/01_dataset.ipynb #d263066e
 @command

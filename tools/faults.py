@@ -13,9 +13,10 @@ tracebacks   an error that is not a `DinoinvError`, so names neither the file no
 A section is a function of a `Tally` and a number of trials, listed in `SECTIONS`; `points` runs the small `CASES` one by one.
 Each trial runs in a fork of this process, made after the imports, so that it takes milliseconds.
 """
-import argparse, json, os, re, shutil, signal, subprocess, sys, tempfile, time, traceback
+import argparse, json, os, re, shutil, signal, subprocess, sys, tarfile, tempfile, time, traceback
 from collections import Counter
 from dataclasses import replace
+from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 from threading import RLock
@@ -27,7 +28,7 @@ from tqdm.auto import tqdm
 from transformers import Dinov2Config, Dinov2Model
 from transformers.utils import logging
 from dinoinv.core import DinoinvError, is_litter, load_json, one_writer, remove, save_json, versions
-from dinoinv.dataset import PairsDataset, describe, dinoinv_prepare, prepare_pairs
+from dinoinv.dataset import Batches, PairsDataset, describe, dinoinv_prepare, prepare_pairs
 from dinoinv.features import Encoder, load_encoder
 from dinoinv.gallery import Gallery, contact_sheet, load_results
 from dinoinv.images import to_tensor
@@ -960,6 +961,37 @@ def _(d):
     trained(); s = load_json(ROOT/'results/summary.json')
     must(len(s['groups']) >= 5 or s['psnr_ci95'] is None, s['psnr_ci95']); must(all(g['psnr_ci95'] is None for g in s['groups'].values()), 'groups')
 
+
+@case('photos in a tar that is cut short, and mended')
+def _(d):
+    files = [p for p in sorted(PHOTOS.rglob('*')) if p.is_file()]
+    (d/'ph').mkdir()
+    with tarfile.open(d/'ph/all.tar', 'w') as tar:
+        for p in files: tar.add(p, p.relative_to(PHOTOS).as_posix())
+    job = prepare(d/'pairs', d/'ph'); job()
+    want,whole = content(d/'pairs'),(d/'ph/all.tar').read_bytes()
+    must(len(want) == len(content(ROOT/'ref')), 'other pairs than from the folder')
+    for n in range(1, len(whole), 1+len(whole)//9):
+        (d/'ph/all.tar').write_bytes(whole[:n])
+        try: job()
+        except DinoinvError as e: must('cut short' in str(e) or 'too few' in str(e) or 'nothing usable' in str(e), f'{n} bytes: {e}')
+        else: must('all.tar' in load_json(d/'pairs/meta.json')['skipped'], f'{n} bytes, and no word of it')
+        (d/'ph/all.tar').write_bytes(whole)
+        job()
+        must(not difference(content(d/'pairs'), want), f'{n} bytes, then mended: other pairs')
+        must(not load_json(d/'pairs/meta.json')['made'], f'{n} bytes, then mended: pairs were lost')
+
+@case('a dataset without pictures, one that is not there, an address that is none')
+def _(d):
+    if find_spec('datasets'):
+        import datasets; datasets.disable_progress_bars()
+        (d/'set').mkdir()
+        datasets.Dataset.from_dict(dict(text=['a','b'])).to_parquet(d/'set/train.parquet')
+        must_refuse('no column of images', prepare(d/'p', f"hub:{d/'set'}"))
+        must_refuse('hub:', prepare(d/'p', f"hub:{d/'none'}"))
+    must(not (d/'p').exists(), 'something was written')
+    must_refuse('nosuch://', load_meta, 'nosuch://bucket/pairs')
+    must_refuse('no shards', lambda: list(Batches(PairsDataset(ROOT/'ref', shuffle_buffer=4))))
 
 def points(t, n):
     "Each fault that was ever found, once"
