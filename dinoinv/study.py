@@ -387,7 +387,7 @@ def textures(self:Study)->dict: # family → who → row of the decoder; `low_pa
     return out
 
 # %% ../nbs/05_study.ipynb #8e56c570
-MATTERS = .1 # dB: less than that no eye sees
+MATTERS = .1 # dB: a smaller step is not called a bottleneck; chosen, not measured
 
 def last_step(
     big:list[float], small:list[float], # PSNR of each patch, with more and with less
@@ -474,7 +474,7 @@ def beside(self:Study,
     return dict(about=ref.about, n=len(photos), rows=self.stage('reference', make, **asked))
 
 # %% ../nbs/05_study.ipynb #e99d2a84
-def _price(by, own, photos):
+def _cost_of_unseen(by, own, photos):
     "PSNR by the model of a patch's own half (0 or 1), minus the other's; `by`: half → PSNR of each patch"
     seen,unseen = ([by[h if same else 1-h][i] for i,h in enumerate(own)] for same in (True,False))
     return paired(seen, unseen, photos) | dict(seen=float(np.mean(seen)), unseen=float(np.mean(unseen)))
@@ -490,7 +490,7 @@ def unseen(self:Study)->dict: # who → model → `seen` and `unseen` (PSNR), th
         second = load_meta(self.seen_by(Job(who, self.best, 'families', 1)))['splits']['train']
         known = {self.family[k] for k in second}
         own = [int(self.family[k] in known) for k in self.test]
-        out[who] = {m: _price([patch_scores(runs(h, m)[0]) for h in halves], own, self.test_photos)
+        out[who] = {m: _cost_of_unseen([patch_scores(runs(h, m)[0]) for h in halves], own, self.test_photos)
                     for m in ('decoder','linear_probe')}
     return out
 
@@ -499,7 +499,7 @@ def unseen(self:Study)->dict: # who → model → `seen` and `unseen` (PSNR), th
 def elsewhere(self:Study,
     photos:str|Path, # folder of photos of another kind
 )->dict: # who → model → row of scores
-    "The models of the textures on other photos, the middle patch of each"
+    "The probes and decoders of this study on other photos, the middle patch of each"
     crops,c,out,readers = self.out/'other-photos',self.cfg,{},self.readers()
     centre_crops(photos, crops, c.patch, c.max_photos or 100)
     files = [(p.as_posix(), p.stat().st_mtime_ns) for p in sorted(crops.rglob('*.png'))]
