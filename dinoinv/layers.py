@@ -250,7 +250,7 @@ def score_states(
 def _begin_run(run, settings):
     "Note the settings of a run; raise `DinoinvError` if the folder holds another or something else"
     about,file = dict(config=settings),run/'config.json'
-    if check_run(run, about, resume=file.exists()): return
+    if check_run(run, about, file.exists(), object): return
     check_empty(run)
     save_json(file, about)
 
