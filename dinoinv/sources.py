@@ -7,7 +7,7 @@ __all__ = ['SUFFIXES', 'MIN_SIDE', 'OWN_SPLITS', 'Source', 'HEAD', 'File', 'tar_
            'open_source', 'Photo', 'read_photo', 'reason', 'Survey', 'survey', 'find_textures']
 
 # %% ../nbs/support/sources.ipynb #b5a6e203
-import hashlib, os, re, tarfile
+import hashlib, os, posixpath, re, tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -51,16 +51,25 @@ def _group_and_name(folders, stem, group_by, seen):
 # %% ../nbs/support/sources.ipynb #f55892b0
 OWN_SPLITS = dict(train='train', val='val', valid='val', validation='val', dev='val', test='test')
 
+def _own_split(name):
+    "The split that a folder or a tar is named after, such as `train-0001`"
+    word = re.match('[a-z]*', name.lower())[0]
+    return OWN_SPLITS.get(word)
+
 @dataclass(frozen=True)
 class File:
     "A file of a source, whatever it holds"
-    path:str           # what the source calls it
-    folders:tuple=()   # that it lies in, or its label: its texture
-    split:str|None=None # of the source: 'train', 'val' or 'test'
-    fault:str|None=None # why it is no photo, as far as its name and place say
+    path:str             # what the source calls it
+    stem:str=''          # what a photo is named after
+    folders:tuple=()     # that it lies in, or its label
+    split:str|None=None  # of the source: 'train', 'val' or 'test'
+    split_folder:bool=False # whether the first of `folders` is named after the split
+    fault:str|None=None  # why it is no photo, as far as its name and place say
 
-    @property
-    def stem(self): return Path(self.path).stem
+def _in_folders(path, stem, folders, fault, split=None):
+    "A file in these folders; the first of them, or else what lies around them, may be a split"
+    first = _own_split(folders[0]) if folders else None
+    return File(path, stem, tuple(folders), first or split, bool(first), fault)
 
 def _name_fault(name):
     "Why a file with this name is no photo; None if it may be one"
@@ -69,25 +78,35 @@ def _name_fault(name):
     return None if Path(name).suffix.lower() in SUFFIXES else 'not an image file'
 
 # %% ../nbs/support/sources.ipynb #6eab48ea
+def _member_fault(name, member):
+    "Why a member of a tar can't be read as a file; None if it can"
+    if name.startswith('..'): return 'its path leads out of the tar'
+    if member.issym() or member.islnk(): return 'a link: pack the file that it leads to'
+
 @lru_cache(None)
-def _tar_index(tar, n_bytes, changed):
-    "Where each file in a tar begins and its size; whether the tar is whole"
-    index,end = {},0
+def _tar_index(tar, *state):
+    "What `tar_index` returns, for a tar in this state"
+    index,faults,end,n_bytes = {},{},0,state[0]
     try:
         with tarfile.open(tar, 'r:') as t:
             for o in t:
-                end = o.offset_data+o.size
-                if o.isfile() and end <= n_bytes: index[o.name] = (o.offset_data, o.size)
+                name,end = posixpath.normpath(o.name).lstrip('/'), o.offset_data+o.size
+                fault = _member_fault(name, o)
+                if fault: faults[name] = fault
+                elif o.isfile() and end <= n_bytes: index[name] = (o.offset_data, o.size)
             end = t.offset+tarfile.BLOCKSIZE # the block of zeros that ends a tar
     except tarfile.TarError: end = n_bytes+1
-    return index, end <= n_bytes
+    if end > n_bytes:
+        how = f'cut short after {len(index)} files' if index else 'not a plain tar, or cut short'
+        faults[''] = f'{how}: copy it anew'
+    return index, faults
 
 def tar_index(
     tar:Path, # uncompressed
-)->tuple[dict[str,tuple[int,int]],bool]: # name of each whole file → where it begins and its size, bytes
-    "What is in a tar, and whether the tar is whole"
-    about = tar.stat()
-    return _tar_index(tar, about.st_size, about.st_mtime_ns)
+)->tuple[dict,dict]: # file → (where it begins, its size), bytes; what can't be read → why
+    "What is in a tar. What is wrong with the tar itself is said of the name ''"
+    o = tar.stat()
+    return _tar_index(tar, o.st_size, o.st_mtime_ns, o.st_ctime_ns, o.st_ino)
 
 # %% ../nbs/support/sources.ipynb #6fe4f855
 def photo_root(
@@ -102,53 +121,63 @@ class PhotoFolder:
         photos:str|Path, # where they are; raises `DinoinvError` if there is nothing
     ):
         self.photos,self.root = Path(photos),photo_root(photos)
+        if '://' in str(photos): raise DinoinvError(f'{photos} is an address: copy photos to a folder first')
         if not self.photos.exists(): raise DinoinvError(f'{photos} does not exist: give a folder of photos')
 
     def paths(self)->list[Path]:
-        "Every file but hidden ones"
+        "Every file and link, but hidden ones and what hidden folders have"
         if self.photos.is_file(): return [self.photos]
-        return sorted(p for p in self.root.rglob('*') if not p.name.startswith('.') and os.path.isfile(p))
+        shown = lambda p: not any(o.startswith('.') for o in p.relative_to(self.root).parts)
+        there = (p for p in self.root.rglob('*') if os.path.isfile(p) or p.is_symlink())
+        return sorted(filter(shown, there))
 
 # %% ../nbs/support/sources.ipynb #c2593f63
-def _own_split(name):
-    "The split that a folder or a tar is named after, such as `train-0001`"
-    word = re.match('[a-z]*', name.lower())[0]
-    return OWN_SPLITS.get(word)
-
 def _read_at(path, begin, size):
     with open(path, 'rb') as f:
         f.seek(begin)
         return f.read(size)
 
+def _keys(name):
+    "What the other files of a photo may be called: the same up to the last dot, or up to the first"
+    folder,slash,file = name.rpartition('/')
+    return [f'{folder}{slash}{file[:dot]}' for dot in (file.rfind('.'), file.find('.'))]
+
+def _label(tar, index, name):
+    "What the `.cls` of a photo in a tar says; None if it has none"
+    at = next((index[f'{key}.cls'] for key in _keys(name) if f'{key}.cls' in index), None)
+    return _read_at(tar, *at).decode(errors='replace').strip() if at else None
+
+# %% ../nbs/support/sources.ipynb #eafe7b0e
 def _files_in_tar(tar, rel):
     "The files of a tar that lies at `rel`, but for those that go with an image of the same name"
-    index,is_whole = tar_index(tar)
-    split = next(filter(None, map(_own_split, (*rel.parent.parts, rel.stem))), None)
-    key = lambda name: os.path.splitext(name)[0]
-    images = {key(name) for name in index if not _name_fault(name)}
+    around,where = rel.parent.parts,rel.as_posix()
+    try: index,faults = tar_index(tar)
+    except OSError as e: index,faults = {},{'': e.strerror or str(e)}
+    split = next(filter(None, map(_own_split, (*around[:1], rel.stem))), None)
+    images = {key for name in index if not _name_fault(name) for key in _keys(name)}
     for name in index:
-        fault = _name_fault(name)
-        if fault and key(name) in images: continue
-        folders = *rel.parent.parts, *Path(name).parent.parts
-        label = index.get(f'{key(name)}.cls')
-        if label: folders = *rel.parent.parts, _read_at(tar, *label).decode(errors='replace').strip()
-        yield File(f'{rel.as_posix()}/{name}', folders or (rel.stem,Path(name).stem), split, fault)
-    if not is_whole: yield File(rel.as_posix(), fault=f'cut short after {len(index)} files: copy it anew')
+        fault,path,label = _name_fault(name),Path(name),_label(tar, index, name)
+        belongs = fault and os.path.splitext(name)[0] in images
+        if belongs or any(o.startswith('.') for o in path.parts): continue
+        folders = (*around, *((label,) if label else path.parent.parts)) or (rel.stem,path.stem)
+        yield _in_folders(f'{where}/{name}', path.stem, folders, fault, split)
+    for name,fault in faults.items(): yield File(f'{where}/{name}'.rstrip('/'), fault=fault)
 
 # %% ../nbs/support/sources.ipynb #09cd8a17
 def _file_in_folder(path, rel):
-    "What `PhotoFolder` says of a plain file"
+    "What `PhotoFolder` says of a file that is in no tar"
     fault = _name_fault(path.name)
-    if not fault and (path.parent/'hr_features.pt').exists(): fault = 'part of a pair, not a photo'
-    folders = rel.parent.parts
-    return File(rel.as_posix(), folders, _own_split(folders[0]) if folders else None, fault)
+    if not os.path.isfile(path): fault = 'a link to a folder, or to nothing: put the files themselves here'
+    elif not fault and (path.parent/'hr_features.pt').exists(): fault = 'part of a pair, not a photo'
+    return _in_folders(rel.as_posix(), rel.stem, rel.parent.parts, fault)
 
 @patch
 def files(self:PhotoFolder)->Iterator[File]:
     "Every file, those in tars too, in an order that does not change"
     for path in self.paths():
         rel = path.relative_to(self.root)
-        if path.suffix == '.tar': yield from _files_in_tar(path, rel)
+        is_tar = path.suffix.lower() == '.tar' and os.path.isfile(path)
+        if is_tar: yield from _files_in_tar(path, rel)
         else: yield _file_in_folder(path, rel)
 
 @patch
@@ -158,23 +187,25 @@ def read(self:PhotoFolder,
 )->bytes:
     "What is in a file"
     path = self.root/path
-    tar = next((p for p in path.parents if p.suffix == '.tar' and p.is_file()), None)
-    if not tar: begin,size = 0,-1
-    else: begin,size = tar_index(tar)[0][path.relative_to(tar).as_posix()]
-    return _read_at(tar or path, begin, most if size < 0 else min(size, most) if most >= 0 else size)
+    tar = next((p for p in path.parents if p.suffix.lower() == '.tar' and p.is_file()), None)
+    if not tar: return _read_at(path, 0, most)
+    begin,size = tar_index(tar)[0][path.relative_to(tar).as_posix()]
+    return _read_at(tar, begin, size if most < 0 else min(size, most))
 
 # %% ../nbs/support/sources.ipynb #927c33db
 def _load_dataset(name):
-    "The splits of `hub:OWNER/NAME` or `hub:OWNER/NAME:CONFIG`"
+    "The splits of `hub:OWNER/NAME`, `hub:OWNER/NAME:CONFIG` or `hub:FOLDER`"
     if not find_spec('datasets'):
         raise DinoinvError(f'{name}: the datasets library is missing. pip install "dinoinv[scale]"')
     import datasets # slow to import
-    repo,_,config = name.removeprefix('hub:').partition(':')
-    try: found = datasets.load_dataset(repo, config or None)
+    repo = name.removeprefix('hub:')
+    if not repo: raise DinoinvError(f'{name}: give hub:OWNER/NAME')
+    config = None
+    if not Path(repo).is_dir(): repo,_,config = repo.partition(':')
+    try: return datasets.load_dataset(repo, config or None)
     except Exception as e: # the libraries raise anything at all
         why = (str(e).splitlines() or [''])[0] or type(e).__name__
         raise DinoinvError(f'{name} could not be loaded: {why}') from e
-    return found
 
 # %% ../nbs/support/sources.ipynb #31972456
 def _columns(name, features):
@@ -201,41 +232,44 @@ class HubPhotos:
         self.images = {k: v.select_columns([self.image]).cast_column(self.image, raw) for k,v in rows.items()}
         self.labels = {k: v[self.label] if self.label else [None]*len(v) for k,v in rows.items()}
 
-    def files(self)->Iterator[File]:
-        "Every image, in the order of the dataset, with its label in place of a folder"
-        for split,labels in self.labels.items():
-            for i,label in enumerate(labels):
-                folders = () if label is None else (self.label_name(label),)
-                yield File(f'{split}/{i:07d}', folders, _own_split(split))
+# %% ../nbs/support/sources.ipynb #cab653cd
+@patch
+def files(self:HubPhotos)->Iterator[File]:
+    "Every image, in the order of the dataset, with its label as its folder; −1 stands for none"
+    for split,labels in self.labels.items():
+        for i,label in enumerate(labels):
+            has_label = label is not None and label != -1
+            folders = (self.label_name(label),) if has_label else ()
+            yield File(f'{split}/{i:07d}', f'{split}-{i:07d}', folders, _own_split(split))
 
-    def read(self,
-        path:str,    # of an image, as `files` has it
-        most:int=-1, # bytes from its beginning; −1: all
-    )->bytes:
-        "The file of an image"
-        split,row = path.split('/')
-        image = self.images[split][int(row)][self.image]
-        content = image['bytes'] or Path(image['path']).read_bytes()
-        return content if most < 0 else content[:most]
+@patch
+def read(self:HubPhotos,
+    path:str,    # of an image, as `files` has it
+    most:int=-1, # bytes from its beginning; −1: all
+)->bytes:
+    "The file of an image; raises `OSError` if the row has none"
+    split,row = path.split('/')
+    image = self.images[split][int(row)][self.image]
+    if not image: raise OSError('no picture in this row of the dataset')
+    content = image['bytes'] or Path(image['path']).read_bytes()
+    return content if most < 0 else content[:most]
 
 # %% ../nbs/support/sources.ipynb #ebcb9456
 Source = PhotoFolder|HubPhotos
-
-@lru_cache(4)
-def _opened(name): return HubPhotos(name) if name.startswith('hub:') else PhotoFolder(name)
 
 def open_source(
     photos:str|Path|Source, # a folder, an image file, a tar or 'hub:OWNER/NAME'; or a source already
 )->Source:
     "Where photos are read from; raises `DinoinvError` if there is nothing"
-    return photos if isinstance(photos, Source) else _opened(str(photos))
+    if isinstance(photos, Source): return photos
+    return HubPhotos(photos) if str(photos).startswith('hub:') else PhotoFolder(photos)
 
 # %% ../nbs/support/sources.ipynb #8307bd2c
 @dataclass(frozen=True)
 class Photo:
     "A usable image"
     path:str   # what its source calls it; in a folder, relative to that
-    group:str  # its texture: no group is in two splits
+    group:str  # its texture: no group is in two splits, unless the splits are the source's own
     name:str   # unique within its group
     height:int # px, upright
     width:int  # px, upright
@@ -273,9 +307,7 @@ def _shown(path):
 def _identify(f, group_by, own_splits, seen):
     "Group, name and split of an image file; raises `OSError` if it is in no split and has to be"
     if own_splits and not f.split: raise OSError('it is in none of the splits train, val and test')
-    folders = f.folders
-    first = folders[0] if own_splits and folders else ''
-    if _own_split(first) and f.path.startswith(f'{first}/'): folders = folders[1:]
+    folders = f.folders[1:] if own_splits and f.split_folder else f.folders
     group,name = _group_and_name(folders, f.stem, group_by, seen)
     seen.add((group,name))
     return group, name, f.split if own_splits else None
