@@ -110,6 +110,9 @@ def one_writer(
     folder:str|Path, # made if need be
 )->Iterator[list[str]]: # names of what killed writers had left in it, and that was removed
     "Keep other processes from writing to `folder`; raises `DinoinvError` if one is at it"
+    if re.match(r'[a-z][\w+.-]+:/', str(folder)): # `Path` takes the second slash of 's3://' away
+        remedy = 'give a folder, and copy it there afterwards'
+        raise DinoinvError(f'{folder} is an address, and results are written to folders: {remedy}')
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise DinoinvError(f'{folder} is a file, no folder: choose another name')

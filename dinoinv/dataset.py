@@ -26,7 +26,7 @@ from .making import Plan, fitting_batch, groups_waiting, make_pairs
 from .pairs import FILES, HOW_TO_MEND, SPLITS, check_target, copy_pairs, load_meta, load_pair
 from .pairs import save_pair
 from .shards import Processes, split_index
-from .sources import find_textures, read_photo, survey
+from .sources import PhotoFolder, find_textures, read_photo, survey
 from .textures import sample_textures, save_textures
 
 # %% ../nbs/01_dataset.ipynb #b81764b2
@@ -90,9 +90,8 @@ def _made_by(enc, patch, layers, fuse):
 def _check_places(photos, pairs):
     "Raise `DinoinvError` unless there are photos to read and a folder to write to, apart from each other"
     check_target(pairs)
-    if str(photos).startswith('hub:'): return
-    photos = Path(photos)
-    if not photos.exists(): raise DinoinvError(f'{photos} does not exist: give a folder of photos')
+    on_hub = str(photos).startswith('hub:')
+    photos = Path(str(photos).removeprefix('hub:')) if on_hub else PhotoFolder(photos).photos
     if (photos/'meta.json').exists():
         raise DinoinvError(f'{photos} holds pairs (meta.json), not photos; --copy copies them')
     if photos.is_dir() and photos.resolve() in (pairs.resolve(), *pairs.resolve().parents):
@@ -118,6 +117,8 @@ def _plan(photos, pairs, made_by, options, channels, verify, max_mpx):
     "Survey the photos, and say what is to be made of them"
     how = {k: options[k] for k in ('group_by','own_splits')}
     found = survey(photos, max_mpx=max_mpx, **how)
+    if options['own_splits'] and not any(p.split == 'train' for p in found.photos):
+        raise DinoinvError(f'{photos} has no split that is called train: leave out --own_splits (own_splits)')
     groups = [p.group for p in found.photos] + groups_waiting(pairs, found)
     split_how = [options[k] for k in ('fractions','seed','group_by')]
     splits = {} if options['own_splits'] else _split(groups, *split_how)
@@ -303,15 +304,11 @@ def _streamed(self:Batches):
     "The batches of this process, as many as the process with the fewest has"
     rng,block = np.random.default_rng((self.ds.seed, self.ds.epoch)),self.ds.shuffle_buffer
     shards = _by_shard(self.ds)
-    if len(shards) < self.world:
-        remedy = 'make more with a smaller --shard_mb'
-        raise DinoinvError(f'{len(shards)} shards in {self.ds.folder} for {self.world} processes: {remedy}')
-    order = rng.permutation(len(shards))
-    def share(rank):
-        mine = np.concatenate([shards[i] for i in order[rank::self.world]])
+    sequence = np.concatenate([shards[i] for i in rng.permutation(len(shards))])
+    def batches(mine):
         mixed = np.concatenate([rng.permutation(mine[i:i+block]) for i in range(0, len(mine), block)])
         return list(_full(mixed, self.ds.crops, max(self.size//self.world, 1)))
-    shares = [share(rank) for rank in range(self.world)]
+    shares = [batches(mine) for mine in np.array_split(sequence, self.world)]
     return shares[self.rank][:min(map(len, shares))]
 
 # %% ../nbs/01_dataset.ipynb #fda4daf1

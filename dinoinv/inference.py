@@ -309,17 +309,18 @@ def run(self:_Evaluation, samples, batch_size, workers):
         finally: pool.shutdown(cancel_futures=True)
 
 # %% ../nbs/04_inference.ipynb #388d4158
+def _is_elsewhere(source): return str(source).startswith('hub:') or '://' in str(source)
+
 def _place(source):
     "What is written down of a source"
-    return str(source) if str(source).startswith('hub:') else str(Path(source).resolve())
+    return str(source) if _is_elsewhere(source) else str(Path(source).resolve())
 
 def _samples(dec, source, split, encoder, device):
     "The samples of `source`; for photos who encodes them, for pairs of which split they are"
-    on_hub = str(source).startswith('hub:')
-    if not str(source) or not (on_hub or Path(source).exists()): # '' would be this folder
+    if not str(source) or not (_is_elsewhere(source) or Path(source).exists()): # '' would be this folder
         remedy = 'give a folder of pairs, a photo or a folder of photos'
         raise DinoinvError(f'{str(source)!r} does not exist: {remedy}')
-    if (Path(source)/'meta.json').exists():
+    if '://' in str(source) or (Path(source)/'meta.json').exists():
         if isinstance(encoder, str): # not needed; for cosines it has been loaded
             raise DinoinvError(f'{source} holds pairs, so features are there already: leave out the encoder')
         meta,_ = split_of(source, split)
@@ -354,7 +355,7 @@ def _evaluate_all(models, samples, out, about, inputs, resume, batch_size, worke
 # %% ../nbs/04_inference.ipynb #98ea27c8
 def evaluate(
     decoder:str|Path,       # folder of a decoder (`RUN/best`) or hub id
-    source:str|Path,        # folder of pairs, or an image file or folder of photos
+    source:str|Path,        # folder of pairs or its address; or photos, see `open_source`
     out:str|Path,           # folder for pictures, `info.json` of each sample and `summary.json`
     split:str='test',       # of the pairs
     encoder:str|Encoder|None=None, # for photos and cosines; default: by the name the decoder recorded
@@ -412,7 +413,7 @@ def score_table(
 @command
 def dinoinv_infer(
     decoder:str,         # folder of a decoder (RUN/best) or hub id
-    source:str,          # folder of pairs, a photo, or a folder of photos
+    source:str,          # folder of pairs; or a photo, a folder or tar of photos, or hub:OWNER/NAME
     out:str,             # folder for pictures, info.json of each and summary.json
     split:str='test',    # of the pairs: train, val or test
     encoder:str=None,    # for photos and cosines; default: the one the decoder was trained on

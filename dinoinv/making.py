@@ -27,7 +27,7 @@ from .pairs import ALIASES, HOW_TO_FORCE, SPLITS, check_form, estimate_bytes, fi
 from .pairs import is_pair, pair_bytes, pair_fault, pair_files, read_info, write_folder
 from .shards import Processes, deal, read_index, remove_shard, shard_fault, shard_files, shard_path
 from .shards import split_index, write_shard
-from .sources import Photo, Survey, open_source, reason
+from .sources import Photo, Source, Survey, open_source, reason
 
 # %% ../nbs/support/making.ipynb #00c665ae
 class Part(NamedTuple):
@@ -50,6 +50,11 @@ class Plan:
     verify:bool              # whether to compare checksums of what is there
     max_mpx:float            # the largest photo to read, million pixels
     parts:list[Part]=field(default_factory=list)
+    opened:Source|None=None  # in this process
+
+    def open(self):
+        self.opened = self.opened or open_source(self.source)
+        return self.opened
 
     def split_of(self, photo): return photo.split or self.splits[photo.group]
 
@@ -88,7 +93,7 @@ class Read:
 
 def _read(plan, part, photo):
     "Read a photo, unless all its pairs are there; raises anything at all"
-    content = open_source(plan.source).read(photo.path)
+    content = plan.open().read(photo.path)
     sha,boxes = fingerprint(content, plan.made_by), plan.boxes_of(photo)
     faults = {k: pair_fault(plan.files(part, k), sha, plan.verify) for k in boxes}
     todo = [k for k,why in faults.items() if why is not None]
@@ -130,7 +135,8 @@ def batches_by_shape(
 def _encode_alike(enc, images, size, layers, fuse):
     "Features of images (H,W,3) of one shape, `(B,C,H/14,W/14)`, as in any other batch of up to `size`"
     h,w = (side//enc.patch for side in images[0].shape[:2])
-    missing = -len(images) % enc.at_once(h, w, size)
+    at_once = getattr(enc, 'at_once', lambda h, w, most: most) # an encoder of another make may have none
+    missing = -len(images) % at_once(h, w, size)
     return enc.encode(images + images[-1:]*missing, layers, fuse)[:len(images)]
 
 # %% ../nbs/support/making.ipynb #f0f68315
@@ -141,7 +147,7 @@ def fitting_batch(
     most:int=256,          # where to begin
 )->int: # patches
     "As many patches as the encoder's device holds at once; raises `DinoinvError` if it can't hold one"
-    if torch.device(enc.device).type == 'cpu': return 16
+    if torch.device(getattr(enc, 'device', 'cpu')).type == 'cpu': return 16
     from accelerate.utils import find_executable_batch_size # slow to import
     @find_executable_batch_size(starting_batch_size=most)
     def attempt(batch_size):
@@ -172,7 +178,7 @@ class PartWriter:
         self.path = shard_path(plan.pairs/part.split, part.number)
         self.fault = shard_fault(self.path, plan.verify) if plan.shard_mb else None
         self.old = list(read_index(self.path)) if plan.shard_mb else []
-        self.skipped,self.dropped = dict(plan.found.skipped),set()
+        self.skipped,self.dropped,self.waits = dict(plan.found.skipped),set(),None
         self.ready = {k: Future() for p in part.photos for k in plan.boxes_of(p)} # of a pair's files, or None
 
 # %% ../nbs/support/making.ipynb #1775db54
@@ -206,6 +212,7 @@ def cancel(self:PartWriter):
 # %% ../nbs/support/making.ipynb #fe6d91da
 def _may_come_back(files, skipped):
     "Whether the photo of a pair is among those that can't be read, or its pair doesn't say"
+    if not files: return False # there is no such pair
     try: photo = read_info(files).get('photo')
     except (OSError, ValueError, LookupError, AttributeError): return True
     tar = str(photo).split('.tar/')[0] + '.tar'
@@ -214,8 +221,10 @@ def _may_come_back(files, skipped):
 @patch
 def waiting(self:PartWriter)->list[str]: # names
     "Pairs in the shard that are not asked for, but whose photo can't be read at present"
-    others = [k for k in self.old if k not in self.ready or k in self.dropped] if self.skipped else []
-    return [k for k in others if _may_come_back(self.plan.files(self.part, k), self.skipped)]
+    if self.waits is None: # found out once, before the shard is replaced
+        others = [k for k in self.old if k not in self.ready or k in self.dropped] if self.skipped else []
+        self.waits = [k for k in others if _may_come_back(self.plan.files(self.part, k), self.skipped)]
+    return self.waits
 
 # %% ../nbs/support/making.ipynb #a36b1da4
 @patch
@@ -291,6 +300,7 @@ def _make_part(writer, reads, enc, batch_size, bar, out):
 def _make_all(plan, parts, enc, batch_size, workers, bar):
     "Make some parts of a plan, one after the other; return what `meta.json` shall say of it"
     out = dict(skipped={}, damaged={}, removed=[], kept=[], dropped=[], made=0)
+    plan.open() # before threads do
     jobs = ((i,p) for i,part in enumerate(parts) for p in (None,*part.photos)) # None: a new part begins
     read = lambda job: (job[0], job[1] and _tried(plan, parts[job[0]], job[1]))
     written = []

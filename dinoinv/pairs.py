@@ -334,14 +334,14 @@ def _copy(pairs, out, meta, shards, shard_mb, bar):
                 for k,files in content: write_folder(out/s/k, files)
             bar.update(len(names))
 def copy_pairs(
-    pairs:str|Path,     # folder written by `prepare_pairs`
+    pairs:str|Path,     # folder written by `prepare_pairs`, or its address
     out:str|Path,       # where to, new or left by a copy that was interrupted
     shards:bool=True,   # many pairs in a tar, else a folder for each
     shard_mb:int=500,   # size of a shard, MB: on average between half of it and all
 )->dict: # the new `meta.json`
     "Copy pairs as shards or as folders, byte for byte; raises `DinoinvError` on damaged ones"
     check_settings(dict(shard_mb=shard_mb), dict(shard_mb=whole(1)))
-    pairs,out = Path(pairs),Path(out)
+    pairs,out = as_path(pairs),Path(out)
     n = sum(map(len, load_meta(pairs)['splits'].values()))
     meta = load_json(pairs/'meta.json', dict)
     if not n: raise DinoinvError(f'{pairs} holds no pairs to copy')

@@ -48,11 +48,11 @@ def write_sample(
 def _read_sample(folder, sample):
     "The `info.json` of a sample; raises `ValueError` unless all is as written, from the same files"
     info = load_json(folder/'info.json', dict)
-    right = info['check'] == _checksum(info) and info['name'] == sample.name
-    right = right and info['made_from'] == sample.stamp()
+    if info['check'] != _checksum(info): raise ValueError('info.json is not what was written')
+    if (info['name'],info['made_from']) != (sample.name,sample.stamp()): raise ValueError('of other files')
     for k,sha in info['files'].items():
-        right = right and (folder/k).is_file() and digest((folder/k).read_bytes()) == sha
-    if not right: raise ValueError('not what was written')
+        right = (folder/k).is_file() and digest((folder/k).read_bytes()) == sha
+        if not right: raise ValueError(f'{k} is not what was written')
     for r in (info['scores'],*info['baselines'].values()):
         if r['psnr'] is None: r['psnr'] = float('inf') # JSON has no infinity
     return info

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 import numpy as np
-from .core import DinoinvError
+from .core import DinoinvError, as_path
 from .dataset import patch_boxes
 from .pairs import FILES, SPLITS, load_meta, load_pair, pair_files
 from .shards import digest
@@ -67,13 +67,14 @@ def _stamp(folder):
     return digest(b''.join(files[k].read_bytes() for k in FILES))
 
 def pair_samples(
-    pairs:str|Path,     # folder written by `prepare_pairs`
+    pairs:str|Path,     # folder written by `prepare_pairs`, or its address
     split:str='test',   # 'train', 'val' or 'test'
 )->list[Sample]:
     "The pairs of a split"
+    pairs = as_path(pairs)
     meta,sizes = split_of(pairs, split)
     def sample(name, size):
-        folder = Path(pairs)/split/name
+        folder = pairs/split/name
         read = partial(load_pair, folder, meta['encoder']['unit'], tuple(size))
         return Sample(name, name.split('__')[0], name, partial(_stamp, folder), read)
     return [sample(*o) for o in sizes.items()]
@@ -100,12 +101,13 @@ def photo_samples(
     unit:int=14,       # the encoder's patch side, px
 )->list[Sample]:
     "The patches of photos, and those files that can't be used"
-    found,skipped = find_textures(photos)
-    pixels,stamp = lru_cache(1)(_pixels), lru_cache(1)(lambda path: digest(open_source(photos).read(path)))
+    source = open_source(photos)
+    found,skipped = find_textures(source)
+    pixels,stamp = lru_cache(1)(_pixels), lru_cache(1)(lambda path: digest(source.read(path)))
     def unusable(k, why): return Sample(k, '', k, str, lambda: _cut(DinoinvError(why), None))
     def patch_of(p, at, box):
         name = f'{p.group}__{p.name}__{at[0]}_{at[1]}'
-        return Sample(name, p.group, p.path, lambda: stamp(p.path), lambda: _cut(pixels(photos, p), box))
+        return Sample(name, p.group, p.path, lambda: stamp(p.path), lambda: _cut(pixels(source, p), box))
     boxes = {p: patch_boxes(p.height, p.width, patch, unit) for p in found}
     bad = [unusable(*o) for o in skipped.items()]
     return bad + [patch_of(p, *o) for p in found for o in boxes[p].items()]

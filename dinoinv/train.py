@@ -381,7 +381,11 @@ class Run:
         self.train = PairsDataset(pairs, 'train', cfg.crop, True, cfg.seed, mb, cfg.shuffle_buffer)
         self.val = PairsDataset(pairs, 'val', cfg.val_crop, random=False, cache_mb=mb)
         empty = [ds.folder.name for ds in (self.train,self.val) if not len(ds)]
-        if empty: raise DinoinvError(f'{pairs} has no {empty[0]} pairs: make some with other --fractions')
+        remedy = 'make some, with other --fractions, or with more photos if you keep their --own_splits'
+        if empty: raise DinoinvError(f'{pairs} has no {empty[0]} pairs: {remedy}')
+        self.steps = len(Batches(self.train, cfg.batch_size, world=self.acc.num_processes)) # of an epoch
+        size = cfg.batch_size
+        if not self.steps: raise DinoinvError(f'batch_size={size}: give each process one crop at least')
         self.about = dict(config=asdict(cfg), encoder=self.train.meta['encoder'])
         self.pairs = dict(path=str(pairs), key=pairs_key(pairs), train=len(self.train), val=len(self.val))
         check_folder(self.out)
@@ -411,10 +415,10 @@ def _open(self:Run, resume, baselines):
 @patch
 def _model(self:Run):
     "A new decoder, optimiser and schedule; `bare` is the decoder without what `accelerate` adds"
-    cfg,steps = self.cfg,len(Batches(self.train, self.cfg.batch_size, world=self.acc.num_processes))
+    cfg = self.cfg
     self.bare = new_decoder(cfg, self.train.meta, self.probes)
     self.bare.to(memory_format=torch.channels_last)
-    opt,self.sched = make_optimizer(self.bare, cfg, cfg.epochs*steps)
+    opt,self.sched = make_optimizer(self.bare, cfg, cfg.epochs*self.steps)
     self.model,self.opt = self.acc.prepare(self.bare, opt)
 
 # %% ../nbs/03_train.ipynb #d42f574e
