@@ -5,24 +5,29 @@
     python bench/bench.py memory             peak memory of prepare and train, 200 pairs against 2,000
     python bench/bench.py disk               bytes on disk against the bytes of features and pictures
     python bench/bench.py shards             tars against folders: making, reading, training; how long the encoder is waited for
+    python bench/bench.py stream             training from shards, drawn from all or shard by shard; from a folder and through an address
+    python bench/bench.py listing            memory and time for a list of 200,000 pairs in shards
+    python bench/bench.py compiled           what --compile costs at the start, and brings
     python bench/bench.py checks             the share of prepare and of an epoch that goes into hashes and checks of what was read
     python bench/bench.py infer              pictures/s of an evaluation, by batches and threads; how long one that is taken up needs
     python bench/bench.py pretrain           images/s of pretraining a `mini`, and the share of the machine's peak
     python bench/bench.py quality PHOTOS     decoders against baselines on held-out photos (each photo its own texture)
 
-All but `pretrain`, `shards` and `infer` (on `mini`) and `checks` (on both) run on the `untrained` encoder, whose arithmetic is DINOv2-Small's. Compare ratios within one run: machines differ.
+All but `pretrain`, `shards`, `stream`, `compiled` and `infer` (on `mini`) and `checks` (on both) run on the `untrained` encoder, whose arithmetic is DINOv2-Small's. Compare ratios within one run: machines differ.
 """
 import os; os.environ.setdefault('TQDM_DISABLE', '1')
-import subprocess, sys, tempfile, threading, time
+import json, subprocess, sys, tempfile, threading, time
 from dataclasses import replace
 from pathlib import Path
 import numpy as np, torch
 from fastcore.script import call_parse
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
+from dinoinv.core import save_json
 from dinoinv.dataset import PairsDataset, describe, prepare_pairs
 from dinoinv.features import amp_dtype, load_encoder
 from dinoinv.inference import evaluate, score_table
+from dinoinv.pairs import FILES
 from dinoinv.textures import save_textures
 from dinoinv.train import PRESETS, fit_probes, load_batches, make_optimizer, new_decoder, predict
 from dinoinv.train import train_decoder
@@ -151,6 +156,47 @@ def shards(n_photos=96, turns=3):
             mb = sum(f.stat().st_size for f in tree(p))/1e6
             print(f'{name:<9}{n/made:>8.1f}{spent[0]/made:>10.1%}{len(tree(p)):>7}{mb:>7.1f}{read:>8.1f}{len(ds)/best(epoch, 1):>11.1f}', flush=True)
 
+def stream(n_photos=96, turns=3):
+    "Pairs loaded a second, by order and by where the shards are; nothing is kept in memory, and nothing is trained"
+    save_textures(tmp/'photos', n_photos, 0, 252)
+    prepare_pairs(tmp/'photos', tmp/'pairs', 'mini', 252, 'file', shards=True, shard_mb=4)
+    here,there = tmp/'pairs',f'file://{tmp}/pairs' # an address, read through fsspec
+    kinds = {'drawn from all': (here,0), 'shard by shard': (here,64), 'drawn, address': (there,0), 'shard by shard, address': (there,64)}
+    for turn in range(turns):
+        for name,(place,block) in kinds.items():
+            ds = PairsDataset(place, 'train', 192, cache_mb=0, shuffle_buffer=block)
+            print(f'{name:<26}{len(ds)/best(lambda: [None for _ in load_batches(ds, 16, True)], 1):>8.1f} pairs/s', flush=True)
+
+def listing(n=200_000):
+    "Resident memory of a dataset whose `meta.json` and indexes name `n` pairs; the shards themselves are empty"
+    split,size = tmp/'long/train',[512, 10**6, '0123456789abcdef']
+    split.mkdir(parents=True)
+    names = [f'texture{i%500:03d}__photo{i:07d}__{i%3}_{i%2}' for i in range(n)]
+    save_json(tmp/'long/meta.json', dict(complete=True, encoder=dict(unit=14), splits=dict(train={k: [518,518] for k in names})))
+    for i in range(0, n, 500):
+        (split/f'{i//500:05d}.tar').write_bytes(b'x'*10)
+        index = {k: {f: size for f in (*FILES,'info.json')} for k in names[i:i+500]}
+        (split/f'{i//500:05d}.json').write_text(json.dumps(dict(bytes=10, pairs=index)))
+    code = f"""
+import time
+from dinoinv.dataset import PairsDataset, _by_shard
+mb = lambda: int(open('/proc/self/statm').read().split()[1])*4096/1e6
+before,start = mb(),time.perf_counter()
+ds = PairsDataset(r'{tmp}/long', shuffle_buffer=1000)
+named = mb()
+_by_shard(ds)
+print(f'{{(named-before)*1e6/len(ds):.0f}} bytes a pair for names and sizes, {{(mb()-before)*1e6/len(ds):.0f}} with the indexes; {{time.perf_counter()-start:.1f}} s')
+"""
+    subprocess.run([sys.executable, '-c', code], check=True)
+
+def compiled():
+    "Seconds to compile, and the gain in images/s at 224 px"
+    enc,x = load_encoder('mini'),torch.rand(16,3,224,224)
+    before = best(lambda: enc.encode(x))
+    enc.model.compile()
+    start = time.perf_counter(); enc.encode(x); first = time.perf_counter()-start
+    print(f'first call {first:.0f} s, then {before/best(lambda: enc.encode(x)):.2f} times as fast')
+
 def clocked(spent, names):
     "Have the functions `names`, {module: [name]}, add their CPU time to `spent`; one inside another is not counted twice"
     inside = threading.local()
@@ -208,7 +254,7 @@ def quality(photos, epochs=None):
         print(score_table(evaluate(tmp/name/'best', tmp/'q', tmp/f'{name}_out')), '\n', flush=True)
 
 @call_parse
-def main(what:str,          # extract, train, memory, disk, shards, checks, infer, pretrain or quality
+def main(what:str,          # extract, train, memory, disk, shards, stream, listing, compiled, checks, infer, pretrain or quality
          photos:str=None,   # for quality: a folder of photos
          epochs:int=None):  # for quality: instead of the preset's
     "Benchmarks of dinoinv; see the head of this file"

@@ -164,7 +164,8 @@ def as_path(
     path:str|Path, # a path here, or an address such as 's3://bucket/pairs'
 )->Path: # of an address: a `UPath`, which has the methods of a `Path` and reads through `fsspec`
     "Where to read from; raises `DinoinvError` if that takes a library which is not installed"
-    if '://' not in str(path): return Path(path)
+    if not isinstance(path, str): return path # a `Path`, or a `UPath` already
+    if '://' not in path: return Path(path)
     try: from upath import UPath # an optional library
     except ImportError: raise DinoinvError(f'{path}: to read it, pip install "dinoinv[scale]"') from None
     try:

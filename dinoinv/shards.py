@@ -116,10 +116,16 @@ def remove_shard(
     for p in (path.with_suffix('.json'),path): remove(p)
 
 # %% ../nbs/support/shards.ipynb #9eefa89d
+@lru_cache(8)
+def _storage(protocol, process, path):
+    "What reads addresses of this kind; a connection can't be shared with processes that were forked later"
+    return as_path(path).fs
+
 def _request(member):
     "The bytes of a `Member` whose shard is an address, in one request"
-    shard = as_path(str(member.shard)) # a connection can't be shared with processes that were forked later
-    return shard.fs.cat_file(shard.path, member.offset, member.offset+member.size)
+    shard = member.shard
+    storage = _storage(shard.protocol, os.getpid(), str(shard.parent))
+    return storage.cat_file(shard.path, member.offset, member.offset+member.size)
 
 @dataclass(frozen=True)
 class Member:
