@@ -21,7 +21,7 @@ from traitlets import Unicode
 
 # %% ../nbs/support/gallery.ipynb #92b254c8
 from .core import LOCK, DinoinvError, atomic_path, check_settings, command, evenly, is_litter
-from .core import is_name, load_json, notice, number, save_json, whole
+from .core import is_name, load_json, notice, number, progress, save_json, whole
 from .dataset import prepare_pairs
 from .decoder import low_pass
 from .features import DEFAULT, at_hand, encoder_line, is_control, load_encoder
@@ -272,7 +272,7 @@ class Gallery:
         self.samples,self.skipped,self.total = [],{},len(self.runs.samples)
         fit = self.runs.fitting(megabytes)
         self.limit = f'to stay near {megabytes:g} MB' if fit < n else f'since n is {n}'
-        for s in evenly(self.runs.samples, min(n, fit)):
+        for s in progress(evenly(self.runs.samples, min(n, fit)), desc='gallery', unit='sample'):
             try: pictures = {k: _uri(im) for k,im in self.runs.pictures(s).items()}
             except DinoinvError as e: self.skipped[s['name']] = str(e)
             else: self.samples.append(s | dict(pictures=pictures))

@@ -174,7 +174,9 @@ def fit_probes(
 )->dict[str,LinearProbe]: # `linear_probe`; `neighbour_probe`, unless tokens are too few or too wide for it
     "The closed-form probe of all pairs of `ds`, and the one of 3×3 tokens on an even share of them"
     def fit(reach, every=1):
+        total = math.ceil(len(Batches(ds.whole(), 8, shuffle=False))/every)
         batches = load_batches(ds.whole(), 8, device=device, every=every)
+        batches = progress(batches, total=total, desc='fitting a probe', unit='batch')
         return LinearProbe.fit(((b['features'],b['target']) for b in batches), ds.unit, reach).to(device)
     probes = dict(linear_probe=fit(0))
     channels = probes['linear_probe'].in_dim
@@ -202,7 +204,7 @@ def score_baselines(
     "The average scores of mean colour, low-pass oracle and probes on `ds`"
     rows = defaultdict(list)
     with torch.no_grad():
-        for b in load_batches(ds, device=device):
+        for b in progress(load_batches(ds, device=device), desc='scoring baselines', unit='batch'):
             for k,p in baseline_preds(probes, b).items(): rows[k] += image_metrics(p, b['target'])
     return {k: average(v) for k,v in rows.items()}
 

@@ -6,7 +6,8 @@
 Each test is a function below; what it checks is its docstring. The processes are started by `torchrun`, on the CPU.
 """
 import os; os.environ |= dict(TQDM_DISABLE='1', OMP_NUM_THREADS='1', CUDA_VISIBLE_DEVICES='')
-import json, socket, subprocess, sys, tempfile, time
+import json, shutil, subprocess, sys, tempfile, time
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from dinoinv import prepare_pairs, save_textures
@@ -17,10 +18,10 @@ OPTIONS = dict(patch=140, group_by='file', fractions=(.5,.25,.25), batch_size=3)
 FLAGS = '--encoder mini --shards --shard_mb 1 --patch 140 --group_by file --fractions .5,.25,.25 --batch_size 3'.split()
 LIMIT = 900 # seconds that a launch may take on a busy machine
 
-def launch(*args, local=('--standalone','--nproc_per_node','2')):
-    "Start `torchrun`"
-    program = [sys.executable, '-m', 'torch.distributed.run', *local, *map(str, args)]
-    return subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def launch(*args, local=('--standalone','--nproc_per_node','2'), before=(), **env):
+    "Start `torchrun`, with words such as `ip netns exec NAME` before it"
+    program = [*before, sys.executable, '-m', 'torch.distributed.run', *local, *map(str, args)]
+    return subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ|env)
 
 def ended(job):
     "Exit status, output and errors of a launch"
@@ -67,15 +68,30 @@ def refused():
     said = [line for line in err.splitlines() if line.startswith('dinoinv_prepare:')]
     assert rc != 0 and len(said) == 1 and 'seed: 0 before, 1 now' in said[0], err
 
+def ip(*words): return subprocess.run(['ip', *words], capture_output=True).returncode == 0
+
+@contextmanager
+def two_machines():
+    "An address of the first, and for each what goes before a command and its network interface: two network namespaces, if they can be made"
+    names = [f'dinoinv{i}' for i in (0,1)]
+    made = [shutil.which('ip') and ip('netns', 'add', k) for k in names]
+    try:
+        cable = all(made) and ip('link','add','dnv0','netns',names[0],'type','veth','peer','name','dnv1','netns',names[1])
+        up = cable and all([ip('-n',k,'addr','add',f'10.201.7.{i+1}/24','dev',f'dnv{i}') and ip('-n',k,'link','set',f'dnv{i}','up')
+                            and ip('-n',k,'link','set','lo','up') for i,k in enumerate(names)])
+        if not up: print('no network namespaces can be made here: two launchers on one machine, over its loopback')
+        yield ('10.201.7.1', [(('ip','netns','exec',k), f'dnv{i}') for i,k in enumerate(names)]) if up else ('127.0.0.1', [((),'lo')]*2)
+    finally:
+        for k,there in zip(names, made): there and ip('netns', 'del', k)
+
 def machines():
-    "Two launchers that know of each other an address alone, as on two machines, make what one process makes"
+    "Two machines that share a folder and one network cable make what one process makes"
     want,pairs = by_one(),root/'by_machines'
-    with socket.socket() as s:
-        s.bind(('127.0.0.1', 0))
-        port = s.getsockname()[1]
-    where = f'--nnodes 2 --master_addr 127.0.0.1 --master_port {port} --nproc_per_node 1'.split()
-    both = [launch('-m', 'dinoinv.dataset', photos, pairs, *FLAGS, local=(*where,'--node_rank',str(r))) for r in (0,1)]
-    said = [ended(o) for o in both]
+    with two_machines() as (address,both):
+        where = f'--nnodes 2 --master_addr {address} --master_port 29561 --nproc_per_node 1'.split()
+        jobs = [launch('-m', 'dinoinv.dataset', photos, pairs, *FLAGS, local=(*where,'--node_rank',str(i)), before=before, GLOO_SOCKET_IFNAME=card)
+                for i,(before,card) in enumerate(both)]
+        said = [ended(o) for o in jobs]
     assert [o[0] for o in said] == [0,0], said
     assert files(pairs) == want and said[1][1] == ''
 
