@@ -89,7 +89,6 @@ def _made_by(enc, patch, layers, fuse):
 # %% ../nbs/01_dataset.ipynb #3aa0496c
 def _check_places(photos, pairs):
     "Raise `DinoinvError` unless there are photos to read and a folder to write to, apart from each other"
-    check_target(pairs)
     on_hub = str(photos).startswith('hub:')
     photos = Path(str(photos).removeprefix('hub:')) if on_hub else PhotoFolder(photos).photos
     if (photos/'meta.json').exists():
@@ -97,6 +96,7 @@ def _check_places(photos, pairs):
     if photos.is_dir() and photos.resolve() in (pairs.resolve(), *pairs.resolve().parents):
         why = 'a second run would take the pairs for photos'
         raise DinoinvError(f'{pairs} lies in {photos}, and {why}: choose another folder')
+    check_target(pairs)
 
 # %% ../nbs/01_dataset.ipynb #85c7e6c8
 def _is_encoder(v): return v != '' if isinstance(v, str) else hasattr(v, 'n_layers')
