@@ -108,10 +108,10 @@ RULES = dict(encoder=('a name, a folder or a loaded Encoder', _is_encoder), patc
              workers=whole(0, 256), max_mpx=number(above=True), own_splits=one_of(True, False))
 
 # %% ../nbs/01_dataset.ipynb #8958b705
-def pair_boxes(photo, size, unit):
+def pair_boxes(p, size, unit):
     "The names of the pairs of a photo, and where their patches lie: (top, left, height, width), px"
-    boxes = patch_boxes(photo.height, photo.width, size, unit)
-    return {f'{photo.group}__{photo.name}__{row}_{col}': box for (row,col),box in boxes.items()}
+    boxes = patch_boxes(p.height, p.width, size, unit)
+    return {f'{p.group}__{p.name}__{row}_{col}': box for (row,col),box in boxes.items()}
 
 def _plan(photos, pairs, made_by, options, channels, verify, max_mpx):
     "Survey the photos, and say what is to be made of them"

@@ -401,7 +401,7 @@ def last_step(
 
 # %% ../nbs/05_study.ipynb #e8baf306
 @patch
-def limits(self:Study)->dict: # who → axis → `rows` from less to more, `probes`, the last `step`
+def limits(self:Study)->dict: # who → axis → `rows` from less to more, `probes`, the last step
     "What more width, epochs and photos bring; `probes` are those of fewer photos"
     row = lambda r, m: score_row([r[m]['scores']], self.test_photos)
     def axis(each):

@@ -158,7 +158,7 @@ def drive_site(browser, url, shots):
     page.keyboard.press('Escape'); check(not page.locator('dialog.picture').count(), 'Escape should close the picture')
     page.evaluate('scrollTo(0, 0)')
     page.locator('.quarto-secondary-nav .quarto-btn-toggle').click()
-    page.locator('#quarto-sidebar').get_by_text('Training', exact=True).first.wait_for()
+    page.locator('#quarto-sidebar').get_by_text("3 · Training", exact=True).first.wait_for()
     page.screenshot(path=shots/'site-menu.png')
     page.goto(f'{url}/404.html'); check('no page at this address' in page.locator('main').inner_text(), 'the page for lost links')
     check(page.evaluate('document.documentElement.scrollWidth <= innerWidth'), 'the page is wider than the screen')
