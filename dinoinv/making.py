@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from io import BytesIO
 from itertools import chain, groupby
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 import numpy as np, torch
 from fastcore.basics import patch
@@ -215,8 +215,7 @@ def _may_come_back(files, skipped):
     if not files: return False # there is no such pair
     try: photo = read_info(files).get('photo')
     except (OSError, ValueError, LookupError, AttributeError): return True
-    tar = str(photo).split('.tar/')[0] + '.tar'
-    return photo is None or photo in skipped or tar in skipped
+    return photo is None or any(str(o) in skipped for o in (photo,*PurePosixPath(str(photo)).parents))
 
 @patch
 def waiting(self:PartWriter)->list[str]: # names
@@ -383,7 +382,7 @@ def groups_waiting(
     found:Survey,  # of the photos
 )->list[str]:
     "Textures of photos that can't be read, and of which there are pairs"
-    cut_short = any(k.endswith('.tar') for k in found.skipped) # it may have held any of them
+    cut_short = any(k.lower().endswith('.tar') for k in found.skipped) # it may have held any of them
     if not found.unread and not cut_short: return []
     there = chain(*([d.name for d in (pairs/s).glob('*__*')] + list(split_index(pairs/s)) for s in SPLITS))
     groups = {name.split('__')[0] for name in there}

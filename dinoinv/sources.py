@@ -21,6 +21,7 @@ from PIL import Image
 # %% ../nbs/support/sources.ipynb #cacf4cd3
 from .core import DinoinvError, check_settings, number, one_of
 from .images import MAX_MPX, image_file, open_photo
+from .shards import read_at
 
 # %% ../nbs/support/sources.ipynb #34dce24d
 SUFFIXES = '.png .jpg .jpeg .webp .tif .tiff .bmp'.split()
@@ -132,11 +133,6 @@ class PhotoFolder:
         return sorted(filter(shown, there))
 
 # %% ../nbs/support/sources.ipynb #c2593f63
-def _read_at(path, begin, size):
-    with open(path, 'rb') as f:
-        f.seek(begin)
-        return f.read(size)
-
 def _keys(name):
     "What the other files of a photo may be called: the same up to the last dot, or up to the first"
     folder,slash,file = name.rpartition('/')
@@ -145,7 +141,7 @@ def _keys(name):
 def _label(tar, index, name):
     "What the `.cls` of a photo in a tar says; None if it has none"
     at = next((index[f'{key}.cls'] for key in _keys(name) if f'{key}.cls' in index), None)
-    return _read_at(tar, *at).decode(errors='replace').strip() if at else None
+    return read_at(tar, *at).decode(errors='replace').strip() if at else None
 
 # %% ../nbs/support/sources.ipynb #eafe7b0e
 def _files_in_tar(tar, rel):
@@ -188,9 +184,9 @@ def read(self:PhotoFolder,
     "What is in a file"
     path = self.root/path
     tar = next((p for p in path.parents if p.suffix.lower() == '.tar' and p.is_file()), None)
-    if not tar: return _read_at(path, 0, most)
+    if not tar: return read_at(path, 0, most)
     begin,size = tar_index(tar)[0][path.relative_to(tar).as_posix()]
-    return _read_at(tar, begin, size if most < 0 else min(size, most))
+    return read_at(tar, begin, size if most < 0 else min(size, most))
 
 # %% ../nbs/support/sources.ipynb #927c33db
 def _load_dataset(name):

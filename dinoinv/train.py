@@ -173,9 +173,10 @@ def fit_probes(
     device:str='cpu',  # where to compute
 )->dict[str,LinearProbe]: # `linear_probe`; `neighbour_probe`, unless tokens are too few or too wide for it
     "The closed-form probe of all pairs of `ds`, and the one of 3×3 tokens on an even share of them"
+    uncropped = ds.whole()
     def fit(reach, every=1):
-        total = math.ceil(len(Batches(ds.whole(), 8, shuffle=False))/every)
-        batches = load_batches(ds.whole(), 8, device=device, every=every)
+        total = math.ceil(len(Batches(uncropped, 8, shuffle=False))/every)
+        batches = load_batches(uncropped, 8, device=device, every=every)
         batches = progress(batches, total=total, desc='fitting a probe', unit='batch')
         return LinearProbe.fit(((b['features'],b['target']) for b in batches), ds.unit, reach).to(device)
     probes = dict(linear_probe=fit(0))
