@@ -417,7 +417,7 @@ def dinoinv_demo(
     out:Annotated[str, dict(nargs='?')]='dinoinv_demo', # folder; an interrupted demo is taken up again
     encoder:str='auto',      # any dinoinv_prepare takes; auto: facebook/dinov2-small if at hand, else mini
     n:int=128,               # textures to make
-    epochs:int=12,           # of training
+    epochs:int=8,            # of training
     seed:int=0,              # of textures, split and training
     debug:bool=False,        # show the full traceback of an error
 )->dict: # what was written to `results/summary.json`

@@ -515,14 +515,14 @@ def dinoinv_pretrain(
     steps:int=4000,        # updates of the student
     batch_size:int=32,     # pictures a step, over all processes
     lr:float=1e-3,         # peak learning rate of AdamW
-    weight_decay:float=3., # larger: more is forgotten
+    weight_decay:float=3., # how fast weights shrink that the objective doesn't need
     width:int=128,         # channels of a token
     depth:int=6,           # transformer blocks
     seed:int=0,            # of everything
     resume:bool=False,     # take up a run that was interrupted
     debug:bool=False,      # show the full traceback of an error
 ):
-    """Train a small DINOv2 with DINOv2's own objective, on generated textures or on photos
+    """Train a small DINOv2 with an objective close to DINOv2's, on generated textures or on photos
 
     dinoinv_pretrain mini/ makes what the encoder called mini is. Photos of your own:
     dinoinv_pretrain mine/ photos/ more_photos/ --steps 20000 --width 192
