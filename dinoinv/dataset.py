@@ -22,7 +22,7 @@ from torch.utils.data import Dataset
 from .core import DinoinvError, as_path, check_settings, command, number, one_of, whole
 from .features import DEFAULT, Encoder, check_layers, encoder_line, load_encoder
 from .images import MAX_MPX, open_photo
-from .making import Plan, fitting_batch, groups_waiting, make_pairs
+from .making import Work, fitting_batch, groups_waiting, make_pairs
 from .pairs import FILES, HOW_TO_MEND, SPLITS, check_target, copy_pairs, load_meta, load_pair
 from .pairs import save_pair
 from .shards import Processes, split_index
@@ -113,7 +113,7 @@ def pair_boxes(p, size, unit):
     boxes = patch_boxes(p.height, p.width, size, unit)
     return {f'{p.group}__{p.name}__{row}_{col}': box for (row,col),box in boxes.items()}
 
-def _plan(photos, pairs, made_by, options, channels, verify, max_mpx):
+def _find_work(photos, pairs, made_by, options, channels, verify, max_mpx):
     "Survey the photos, and say what is to be made of them"
     how = {k: options[k] for k in ('group_by','own_splits')}
     found = survey(photos, max_mpx=max_mpx, **how)
@@ -123,7 +123,7 @@ def _plan(photos, pairs, made_by, options, channels, verify, max_mpx):
     split_how = [options[k] for k in ('fractions','seed','group_by')]
     splits = {} if options['own_splits'] else _split(groups, *split_how)
     boxes = partial(pair_boxes, size=made_by['patch'], unit=made_by['unit'])
-    return Plan(photos, pairs, found, splits, boxes, made_by, channels, options['shards'], verify, max_mpx)
+    return Work(photos, pairs, found, splits, boxes, made_by, channels, options['shards'], verify, max_mpx)
 
 # %% ../nbs/01_dataset.ipynb #39dabe51
 def prepare_pairs(
@@ -157,8 +157,8 @@ def prepare_pairs(
     channels = enc.dim*(len(layers) if layers and fuse == 'concat' else 1)
     if compile: enc.model.compile()
     if batch_size == 'auto': batch_size = min(team.gather(fitting_batch(enc, patch, layers)))
-    draw_up = partial(_plan, photos, pairs, made_by, options, channels, verify, max_mpx)
-    return make_pairs(draw_up, enc, options, batch_size, workers, force, team)
+    find_work = partial(_find_work, photos, pairs, made_by, options, channels, verify, max_mpx)
+    return make_pairs(find_work, enc, options, batch_size, workers, force, team)
 
 # %% ../nbs/01_dataset.ipynb #fc43c689
 def token_window(
