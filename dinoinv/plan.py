@@ -22,7 +22,7 @@ from .features import DEFAULT, Encoder
 from .pairs import SPLITS, load_meta
 from .sources import find_textures, photo_root, read_photo
 from .textures import save_textures
-from .train import PRESETS, RULES, Run, TrainConfig, train_epoch
+from .train import PRESETS, TRAIN_RULES, Run, TrainConfig, train_epoch
 
 # %% ../nbs/support/plan.ipynb #6aadc4b4
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class StudyConfig:
             raise DinoinvError(f"decoders {', '.join(bad) or '(none)'}: choose from {', '.join(PRESETS)}")
         rules = dict(minutes=number(above=True), seeds=whole(1), max_photos=whole(1), fractions=SHARES)
         rules |= dict(group_by=one_of('file','folder'), fuse=one_of('concat','mean'))
-        rules |= {k: RULES[k] for k in ('epochs','seed')}
+        rules |= {k: TRAIN_RULES[k] for k in ('epochs','seed')}
         rules |= dict(patch=('a multiple of 14', lambda v: whole(14)[1](v) and v%14 == 0))
         check_settings(asdict(self), {k: r for k,r in rules.items() if getattr(self, k) is not None})
 
