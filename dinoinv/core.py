@@ -128,13 +128,16 @@ def one_writer(
 
 # %% ../nbs/support/core.ipynb #ab0835f3
 def check_empty(
-    out:str|Path, # folder for something new
+    out:str|Path, # folder for something new; it need not be there
+    ours:Callable|None=None, # path → whether that may be in it; None: nothing may
+    remedy:str='choose another folder', # for the message
 )->None:
-    "Raise `DinoinvError` if there is anything in `out` but a lock and litter"
+    "Raise `DinoinvError` if there is anything in `out` but a lock, litter and what is ours"
     out = Path(out)
-    if out.is_file(): raise DinoinvError(f'{out} is a file: choose a folder')
-    others = [p.name for p in out.glob('*') if p.name != LOCK and not is_litter(p.name)]
-    if others: raise DinoinvError(f'{out} holds something else ({min(others)}): choose another folder')
+    if out.exists() and not out.is_dir(): raise DinoinvError(f'{out} is a file: {remedy}')
+    there = [p for p in out.glob('*') if p.name != LOCK and not is_litter(p.name)]
+    others = [p.name for p in there if not (ours and ours(p))]
+    if others: raise DinoinvError(f'{out} holds something else ({min(others)}): {remedy}')
 
 # %% ../nbs/support/core.ipynb #733d043d
 def _finite(o):

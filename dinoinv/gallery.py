@@ -20,7 +20,7 @@ from PIL import Image
 from traitlets import Unicode
 
 # %% ../nbs/support/gallery.ipynb #92b254c8
-from .core import LOCK, DinoinvError, atomic_path, check_settings, command, evenly, is_litter
+from .core import DinoinvError, atomic_path, check_empty, check_settings, command, evenly
 from .core import is_name, load_json, notice, number, progress, save_json, whole
 from .dataset import prepare_pairs
 from .decoder import low_pass
@@ -372,15 +372,12 @@ def browse(
 # %% ../nbs/support/gallery.ipynb #12ef8dec
 def _begin(out, settings):
     "Mark `out` as a demo's; raise `DinoinvError` if it holds something else, or a demo with other settings"
-    names = [p.name for p in out.iterdir()] if out.is_dir() else []
-    there = [k for k in names if k != LOCK and not is_litter(k)]
-    remedy = 'name another folder, as in dinoinv_demo my_demo'
-    if there and 'demo.json' not in there:
-        raise DinoinvError(f'{out} holds something else ({min(there)}): {remedy}')
-    old = load_json(out/'demo.json', dict) if there else settings
+    note,remedy = out/'demo.json','name another folder, as in dinoinv_demo my_demo'
+    if not note.exists(): check_empty(out, remedy=remedy)
+    old = load_json(note, dict) if note.exists() else settings
     changed = ', '.join(f'{k}: {old.get(k)} before, {v} now' for k,v in settings.items() if old.get(k) != v)
     if changed: raise DinoinvError(f'{out} was made with other settings ({changed}): {remedy}')
-    save_json(out/'demo.json', settings)
+    save_json(note, settings)
 
 def _whose(encoder):
     "Which encoder it was, and how to have DINOv2-Small's results if it wasn't that one"
