@@ -56,11 +56,13 @@ def full_disk_said(
 def one_line(
     e:BaseException, # what was raised
     without:str='',  # left out where it ends so, such as a remedy that the caller replaces
-    most:int=200,    # characters of it
+    most:int=200,    # characters of it, if it is not ours
+    kind:bool=True,  # whether to begin with its kind, if it is not ours
 )->str:
-    "What an error says, on one line, with its kind before it unless it is a `DinoinvError`"
-    said = ' '.join(str(e).removesuffix(without).split())[:most]
-    return said if isinstance(e, DinoinvError) else f'{type(e).__name__}: {said}'
+    "What an error says, on one line; of a `DinoinvError` all, without its kind"
+    said = ' '.join(str(e).removesuffix(without).split())
+    if isinstance(e, DinoinvError): return said
+    return f'{type(e).__name__}: {said[:most]}' if kind else said[:most] or type(e).__name__
 
 # %% ../nbs/support/core.ipynb #7ff08cb6
 @contextmanager

@@ -28,6 +28,7 @@ from .making import batches_by_shape
 from .results import begin_results, check_inputs, check_out, kept_samples, write_sample
 from .runs import DECODER_REMEDY, SCORES, best_epoch, epoch_line, load_probes, load_whole
 from .samples import check_encoder, encoder_of, pair_samples, photo_samples, split_of
+from .sources import reason
 from .train import average, baseline_preds, image_metrics
 
 # %% ../nbs/04_inference.ipynb #86ed4922
@@ -269,7 +270,7 @@ class _Evaluation:
     def fail(self, name, e):
         "Note why there is no such picture"
         if isinstance(e, DiskFull): raise e # a reason to stop, not to skip
-        self.failed[name] = (str(e).splitlines() or [''])[0] or type(e).__name__
+        self.failed[name] = reason(e)
         self.bar.update()
 
     def settle(self):

@@ -20,7 +20,7 @@ from .core import one_of, progress, save_json, whole
 from .dataset import SHARES, prepare_pairs
 from .features import DEFAULT, Encoder
 from .pairs import SPLITS, load_meta
-from .sources import find_textures, photo_root, read_photo
+from .sources import find_textures, photo_root, read_photo, reason
 from .textures import save_textures
 from .train import PRESETS, TRAIN_RULES, Run, TrainConfig, train_epoch
 
@@ -72,7 +72,7 @@ def centre_crops(
         if dst.exists() and dst.stat().st_mtime >= _changed(photo_root(photos)/photo.path): continue
         try: im = read_photo(photos, photo)
         except Exception as e: # the libraries raise anything at all
-            skipped[photo.path] = str(e)
+            skipped[photo.path] = reason(e)
             continue
         x,y = (max(s-side, 0)//2 for s in im.size)
         middle = im.crop((x, y, x+min(side, im.width), y+min(side, im.height)))

@@ -19,7 +19,7 @@ from fastcore.basics import patch
 from PIL import Image
 
 # %% ../nbs/support/sources.ipynb #cacf4cd3
-from .core import DinoinvError, check_settings, number, one_of
+from .core import DinoinvError, check_settings, number, one_line, one_of
 from .images import MAX_MPX, image_file, open_photo
 from .shards import read_at
 
@@ -200,8 +200,7 @@ def _load_dataset(name):
     if not Path(repo).is_dir(): repo,_,config = repo.partition(':')
     try: return datasets.load_dataset(repo, config or None)
     except Exception as e: # the libraries raise anything at all
-        why = (str(e).splitlines() or [''])[0] or type(e).__name__
-        raise DinoinvError(f'{name} could not be loaded: {why}') from e
+        raise DinoinvError(f'{name} could not be loaded: {one_line(e)}') from e
 
 # %% ../nbs/support/sources.ipynb #31972456
 def _columns(name, features):
@@ -288,7 +287,7 @@ def reason(
     "What an error says of a file that is named beside it"
     if isinstance(e, Image.UnidentifiedImageError): return 'damaged, or not an image' # not a path
     if isinstance(e, UnicodeEncodeError): return 'its name is not UTF-8: rename it'
-    return getattr(e, 'strerror', None) or str(e) or type(e).__name__
+    return getattr(e, 'strerror', None) or one_line(e, kind=False)
 
 def _measure(source, path, max_mpx):
     "Height and width of a photo in a source, upright; raises `OSError` if it can't be used"
