@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['FULL', 'LOCK', 'REMAKE', 'LINE', 'DinoinvError', 'DiskFull', 'full_disk_said', 'one_line', 'atomic_path', 'is_litter',
-           'remove', 'remove_litter', 'one_writer', 'check_empty', 'save_json', 'evenly', 'as_path', 'load_json',
-           'is_name', 'whole', 'one_of', 'number', 'check_settings', 'takes', 'command', 'notice', 'progress',
-           'versions']
+           'remove', 'remove_litter', 'one_writer', 'check_empty', 'listed', 'evenly', 'save_json', 'as_path',
+           'load_json', 'is_name', 'whole', 'one_of', 'number', 'check_settings', 'takes', 'command', 'notice',
+           'progress', 'versions']
 
 # %% ../nbs/support/core.ipynb #9cb64762
 import errno, inspect, json, os, platform, re, shutil, sys, textwrap, warnings
@@ -141,6 +141,27 @@ def check_empty(
     others = [p.name for p in there if not (ours and ours(p))]
     if others: raise DinoinvError(f'{out} holds something else ({min(others)}): {remedy}')
 
+# %% ../nbs/support/core.ipynb #a3f0c1d2
+def listed(
+    reasons:dict[str,str], # what → why
+    most:int=10,           # how many of them
+    before:str='\n  ',     # put before each
+    where:str='',          # where the others stand, such as ', see meta.json'
+)->str:
+    "The first of many reasons, and how many more there are"
+    lines,more = [f'{k}: {v}' for k,v in reasons.items()],len(reasons)-most
+    if more > 0: lines[most:] = [f'… and {more} more{where}']
+    return ''.join(before+o for o in lines)
+
+# %% ../nbs/support/core.ipynb #65fefacb
+def evenly(
+    items:list, # any
+    n:int,      # how many to keep
+)->list:
+    "At most `n` of `items`, in even steps, the first and the last among them"
+    last,kept = len(items)-1, min(len(items), n)
+    return [items[i] for i in sorted({round(i*last/max(kept-1, 1)) for i in range(kept)})]
+
 # %% ../nbs/support/core.ipynb #733d043d
 def _finite(o):
     if getattr(o, 'ndim', None) == 0: o = o.item() # a number of numpy or torch
@@ -154,15 +175,6 @@ def save_json(
 )->None:
     "Write `obj` to `path` as readable, valid JSON, atomically"
     with atomic_path(path) as p: p.write_text(json.dumps(_finite(obj), indent=1, default=str) + '\n')
-
-# %% ../nbs/support/core.ipynb #65fefacb
-def evenly(
-    items:list, # any
-    n:int,      # how many to keep
-)->list:
-    "At most `n` of `items`, in even steps, the first and the last among them"
-    last,kept = len(items)-1, min(len(items), n)
-    return [items[i] for i in sorted({round(i*last/max(kept-1, 1)) for i in range(kept)})]
 
 # %% ../nbs/support/core.ipynb #51f473d8
 def as_path(

@@ -19,7 +19,7 @@ from fastcore.basics import patch
 from torch.utils.data import Dataset
 
 # %% ../nbs/01_dataset.ipynb #2a0d5033
-from .core import DinoinvError, as_path, check_settings, command, number, one_of, whole
+from .core import DinoinvError, as_path, check_settings, command, listed, number, one_of, whole
 from .features import DEFAULT, Encoder, check_layers, encoder_line, load_encoder
 from .images import MAX_MPX, open_photo
 from .making import Work, fitting_batch, groups_waiting, make_pairs
@@ -313,11 +313,6 @@ def _streamed(self:Batches):
     return shares[self.rank][:min(map(len, shares))]
 
 # %% ../nbs/01_dataset.ipynb #fda4daf1
-def _listed(lines, most=20):
-    "The first of many lines, and how many there are"
-    rest = len(lines)-most
-    return lines[:most] + ([f'… and {rest} more, see meta.json'] if rest > 0 else [])
-
 def describe(
     meta:dict, # a `meta.json`
 )->str:
@@ -326,10 +321,11 @@ def describe(
     rows += [f"{s:<7}{len({k.split('__')[0] for k in v}):>9}{len(v):>9}" for s,v in meta['splits'].items()]
     rows += [f"{encoder_line(meta['encoder'])}; {meta['made']} pairs made now"]
     gone,away = 'its photo has gone, changed its split or its patches', 'its photo cannot be read at present'
-    rows += _listed([f'removed {o}: {gone}' for o in meta['removed']])
-    rows += _listed([f'kept {o}, but not in a split: {away}' for o in meta['kept']])
-    rows += _listed([f'made anew {k}: {why}' for k,why in meta['damaged'].items()])
-    return '\n'.join(rows + _listed([f'skipped {k}: {v}' for k,v in meta['skipped'].items()]))
+    in_short = partial(listed, most=20, before='\n', where=', see meta.json')
+    lists = in_short({f'removed {o}': gone for o in meta['removed']})
+    lists += in_short({f'kept {o}, but not in a split': away for o in meta['kept']})
+    lists += in_short({f'made anew {k}': why for k,why in meta['damaged'].items()})
+    return '\n'.join(rows) + lists + in_short({f'skipped {k}': why for k,why in meta['skipped'].items()})
 
 # %% ../nbs/01_dataset.ipynb #8603f85d
 def parse_layers(

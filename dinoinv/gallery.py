@@ -21,7 +21,7 @@ from traitlets import Unicode
 
 # %% ../nbs/support/gallery.ipynb #92b254c8
 from .core import DinoinvError, atomic_path, check_empty, check_settings, command, evenly
-from .core import is_name, load_json, notice, number, progress, save_json, whole
+from .core import is_name, listed, load_json, notice, number, progress, save_json, whole
 from .dataset import prepare_pairs
 from .decoder import low_pass
 from .features import DEFAULT, at_hand, encoder_line, is_control, load_encoder
@@ -70,10 +70,10 @@ def load_results(
         raise DinoinvError(f'{folder} is unfinished: {again}')
     read = {p.parent.name: _read_info(p) for p in sorted(folder.glob('*/info.json'))}
     infos = [info for info,_ in read.values() if info]
-    faults = [f'\n  {name}: {fault}' for name,(_,fault) in read.items() if fault]
-    listed = ''.join(faults[:10])
-    if not infos: raise DinoinvError(f'{folder} holds no reconstructions: {again}{listed}')
-    if faults: notice(f'{len(faults)} of {len(read)} samples of {folder} are damaged and left out:{listed}')
+    faults = {name: fault for name,(_,fault) in read.items() if fault}
+    if not infos: raise DinoinvError(f'{folder} holds no reconstructions: {again}{listed(faults)}')
+    what = f'{len(faults)} of {len(read)} samples of {folder} are damaged and left out:'
+    if faults: notice(what + listed(faults))
     return infos
 
 # %% ../nbs/support/gallery.ipynb #375a328a

@@ -65,7 +65,7 @@ def centre_crops(
 )->dict[str,str]: # why files were skipped
     "The middle of each photo as PNG; raises `DinoinvError` if there are none"
     out = Path(out)
-    found,skipped = find_textures(photos, 'file')
+    found,skipped = find_textures(photos, group_by='file')
     keep = {out/Path(p.path).parent/f'{Path(p.path).name}.png': p for p in evenly(found, n)}
     for old in set(out.rglob('*.png'))-set(keep): old.unlink()
     for dst,photo in progress(keep.items(), desc='photos', unit='photo'):

@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
 from io import BytesIO
-from itertools import chain, count, islice
+from itertools import chain, count
 from pathlib import Path
 from fastcore.basics import patch
+from fastcore.meta import delegates
 from PIL import Image
 
 # %% ../nbs/support/sources.ipynb #cacf4cd3
-from .core import DinoinvError, check_settings, number, one_line, one_of
+from .core import DinoinvError, check_settings, listed, number, one_line, one_of
 from .images import MAX_MPX, image_file, open_photo
 from .shards import read_at
 
@@ -334,16 +335,14 @@ def survey(
             all_of.skipped[_shown(f.path)] = reason(e)
             if group: all_of.unread.add(group)
     if all_of.photos: return all_of
-    listed = ''.join(f'\n  {k}: {v}' for k,v in islice(all_of.skipped.items(), 10))
-    raise DinoinvError(f'no usable photo in {photos}{listed}')
+    raise DinoinvError(f'no usable photo in {photos}{listed(all_of.skipped)}')
 
 # %% ../nbs/support/sources.ipynb #fd340033
+@delegates(survey)
 def find_textures(
     photos:str|Path|Source, # see `open_source`
-    group_by:str='folder',  # what is one texture: 'folder' (a photo right in `photos` is its own) or 'file'
-    max_mpx:float=MAX_MPX,  # the largest photo to read, million pixels
-    own_splits:bool=False,  # keep photos in the splits of the source, and skip those in none
+    **kwargs,               # as for `survey`
 )->tuple[list[Photo],dict[str,str]]: # the photos, and why each other file was skipped
     "The photos of a source with their texture groups; raises `DinoinvError` if there are none"
-    found = survey(photos, group_by, max_mpx, own_splits)
+    found = survey(photos, **kwargs)
     return found.photos,found.skipped
