@@ -7,7 +7,7 @@ __all__ = ['SUFFIXES', 'MIN_SIDE', 'OWN_SPLITS', 'Source', 'HEAD', 'File', 'tar_
            'open_source', 'Photo', 'read_photo', 'reason', 'Survey', 'survey', 'find_textures']
 
 # %% ../nbs/support/sources.ipynb #b5a6e203
-import hashlib, os, posixpath, re, tarfile
+import hashlib, os, posixpath, re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,7 +22,7 @@ from PIL import Image
 # %% ../nbs/support/sources.ipynb #cacf4cd3
 from .core import DinoinvError, check_settings, listed, number, one_line, one_of
 from .images import MAX_MPX, image_file, open_photo
-from .shards import read_at
+from .shards import read_at, tar_headers
 
 # %% ../nbs/support/sources.ipynb #34dce24d
 SUFFIXES = '.png .jpg .jpeg .webp .tif .tiff .bmp'.split()
@@ -88,20 +88,15 @@ def _member_fault(name, member):
 @lru_cache(None)
 def _tar_index(tar, *state):
     "What `tar_index` returns, for a tar in this state"
-    index,faults,end,n_bytes = {},{},0,state[0]
-    try:
-        with tarfile.open(tar, 'r:') as t:
-            for o in t:
-                name,end = posixpath.normpath(o.name).lstrip('/'), o.offset_data+o.size
-                fault = _member_fault(name, o)
-                if fault: faults[name] = fault
-                elif o.isfile() and end <= n_bytes: index[name] = (o.offset_data, o.size)
-            end = t.offset+tarfile.BLOCKSIZE # the block of zeros that ends a tar
-    except tarfile.TarError: end = n_bytes+1
-    if end > n_bytes:
-        how = f'cut short after {len(index)} files' if index else 'not a plain tar, or cut short'
-        faults[''] = f'{how}: copy it anew'
-    return index, faults
+    headers,is_whole = tar_headers(tar)
+    index,faults = {},{}
+    for o in headers:
+        name = posixpath.normpath(o.name).lstrip('/')
+        fault = _member_fault(name, o)
+        if fault: faults[name] = fault
+        elif o.isfile(): index[name] = (o.offset_data, o.size)
+    how = f'cut short after {len(index)} files' if index else 'not a plain tar, or cut short'
+    return index, faults if is_whole else faults | {'': f'{how}: copy it anew'}
 
 def tar_index(
     tar:Path, # uncompressed
