@@ -4,9 +4,7 @@
 
 # %% auto #0
 __all__ = ['SHARES', 'PREPARE_RULES', 'CROP', 'DATA_RULES', 'split_groups', 'patch_boxes', 'pair_boxes', 'prepare_pairs',
-           'token_window', 'cut', 'PairsDataset', 'Batches', 'describe', 'parse_layers', 'dinoinv_prepare',
-           'copy_pairs', 'find_textures', 'load_meta', 'load_pair', 'open_photo', 'read_photo', 'save_pair',
-           'sample_textures', 'save_textures']
+           'token_window', 'cut', 'PairsDataset', 'Batches', 'describe', 'parse_layers', 'dinoinv_prepare']
 
 # %% ../nbs/01_dataset.ipynb #ff655253
 import hashlib, os
@@ -21,17 +19,11 @@ from torch.utils.data import Dataset
 # %% ../nbs/01_dataset.ipynb #2a0d5033
 from .core import DinoinvError, as_path, check_settings, command, listed, number, one_of, whole
 from .features import DEFAULT, Encoder, check_layers, encoder_line, load_encoder
-from .images import MAX_MPX, open_photo
+from .images import MAX_MPX
 from .making import Work, fitting_batch, groups_waiting, make_pairs
 from .pairs import FILES, HOW_TO_MEND, SPLITS, check_target, copy_pairs, load_meta, load_pair
-from .pairs import save_pair
 from .shards import Processes, split_index
-from .sources import PhotoFolder, find_textures, read_photo, survey
-from .textures import sample_textures, save_textures
-
-# %% ../nbs/01_dataset.ipynb #b81764b2
-_all_ = ['copy_pairs', 'find_textures', 'load_meta', 'load_pair', 'open_photo', 'read_photo', 'save_pair',
-         'sample_textures', 'save_textures']
+from .sources import PhotoFolder, survey
 
 # %% ../nbs/01_dataset.ipynb #e8a2490d
 def _are_shares(v):
