@@ -148,7 +148,7 @@ def closed_forms(ds, path):
     "name → probe, each in closed form; kept in `path`, for they take minutes"
     if path.exists(): return torch.load(path, weights_only=False)
     every = 4 if ds[0]['features'].shape[0] > 256 else 1 # of wide tokens a quarter must do
-    batches = lambda every=every: ((b['features'],b['target']) for b in load_batches(ds.whole(), 8, every=every))
+    batches = lambda every=every: ((b['features'],b['target']) for b in load_batches(ds.uncropped(), 8, every=every))
     forms = dict(linear=LinearProbe.fit(batches(1), ds.unit), neighbour=LinearProbe.fit(batches(), ds.unit, reach=1))
     first = Products(forms['linear'], batches())
     forms['quadratic'] = Then(first, LinearProbe.fit(((first(f),x) for f,x in batches()), ds.unit))

@@ -56,7 +56,7 @@ def main(photos:str,            # folder of photos, a folder for each class
     "See the head of this file"
     enc = load_encoder(encoder)
     encs = [enc, control(enc)]
-    found,_ = find_textures(photos, 'file')
+    found,_ = find_textures(photos, group_by='file')
     def patches(split, k=None):
         ds = PairsDataset(pairs, split, None, random=False)
         which = [i for i in np.linspace(0, len(ds)-1, k or len(ds)).astype(int) if ds.sizes[i] == (252,252)]

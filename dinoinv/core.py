@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['FULL', 'LOCK', 'REMAKE', 'LINE', 'DinoinvError', 'DiskFull', 'full_disk_said', 'one_line', 'atomic_path', 'is_litter',
-           'remove', 'remove_litter', 'one_writer', 'check_empty', 'save_json', 'evenly', 'as_path', 'load_json',
-           'is_name', 'whole', 'one_of', 'number', 'check_settings', 'takes', 'command', 'notice', 'progress',
-           'versions']
+           'remove', 'remove_litter', 'one_writer', 'check_empty', 'listed', 'evenly', 'save_json', 'as_path',
+           'load_json', 'is_name', 'whole', 'one_of', 'number', 'check_settings', 'takes', 'command', 'notice',
+           'progress', 'versions']
 
 # %% ../nbs/support/core.ipynb #9cb64762
 import errno, inspect, json, os, platform, re, shutil, sys, textwrap, warnings
@@ -56,11 +56,13 @@ def full_disk_said(
 def one_line(
     e:BaseException, # what was raised
     without:str='',  # left out where it ends so, such as a remedy that the caller replaces
-    most:int=200,    # characters of it
+    most:int=200,    # characters of it, if it is not ours
+    kind:bool=True,  # whether to begin with its kind, if it is not ours
 )->str:
-    "What an error says, on one line, with its kind before it unless it is a `DinoinvError`"
-    said = ' '.join(str(e).removesuffix(without).split())[:most]
-    return said if isinstance(e, DinoinvError) else f'{type(e).__name__}: {said}'
+    "What an error says, on one line; of a `DinoinvError` all, without its kind"
+    said = ' '.join(str(e).removesuffix(without).split())
+    if isinstance(e, DinoinvError): return said
+    return f'{type(e).__name__}: {said[:most]}' if kind else said[:most] or type(e).__name__
 
 # %% ../nbs/support/core.ipynb #7ff08cb6
 @contextmanager
@@ -128,13 +130,37 @@ def one_writer(
 
 # %% ../nbs/support/core.ipynb #ab0835f3
 def check_empty(
-    out:str|Path, # folder for something new
+    out:str|Path, # folder for something new; it need not be there
+    ours:Callable|None=None, # path → whether that may be in it; None: nothing may
+    remedy:str='choose another folder', # for the message
 )->None:
-    "Raise `DinoinvError` if there is anything in `out` but a lock and litter"
+    "Raise `DinoinvError` if there is anything in `out` but a lock, litter and what is ours"
     out = Path(out)
-    if out.is_file(): raise DinoinvError(f'{out} is a file: choose a folder')
-    others = [p.name for p in out.glob('*') if p.name != LOCK and not is_litter(p.name)]
-    if others: raise DinoinvError(f'{out} holds something else ({min(others)}): choose another folder')
+    if out.exists() and not out.is_dir(): raise DinoinvError(f'{out} is a file: {remedy}')
+    there = [p for p in out.glob('*') if p.name != LOCK and not is_litter(p.name)]
+    others = [p.name for p in there if not (ours and ours(p))]
+    if others: raise DinoinvError(f'{out} holds something else ({min(others)}): {remedy}')
+
+# %% ../nbs/support/core.ipynb #a3f0c1d2
+def listed(
+    reasons:dict[str,str], # what → why
+    most:int=10,           # how many of them
+    before:str='\n  ',     # put before each
+    where:str='',          # where the others stand, such as ', see meta.json'
+)->str:
+    "The first of many reasons, and how many more there are"
+    lines,more = [f'{k}: {v}' for k,v in reasons.items()],len(reasons)-most
+    if more > 0: lines[most:] = [f'… and {more} more{where}']
+    return ''.join(before+o for o in lines)
+
+# %% ../nbs/support/core.ipynb #65fefacb
+def evenly(
+    items:list, # any
+    n:int,      # how many to keep
+)->list:
+    "At most `n` of `items`, in even steps, the first and the last among them"
+    last,kept = len(items)-1, min(len(items), n)
+    return [items[i] for i in sorted({round(i*last/max(kept-1, 1)) for i in range(kept)})]
 
 # %% ../nbs/support/core.ipynb #733d043d
 def _finite(o):
@@ -149,15 +175,6 @@ def save_json(
 )->None:
     "Write `obj` to `path` as readable, valid JSON, atomically"
     with atomic_path(path) as p: p.write_text(json.dumps(_finite(obj), indent=1, default=str) + '\n')
-
-# %% ../nbs/support/core.ipynb #65fefacb
-def evenly(
-    items:list, # any
-    n:int,      # how many to keep
-)->list:
-    "At most `n` of `items`, in even steps, the first and the last among them"
-    last,kept = len(items)-1, min(len(items), n)
-    return [items[i] for i in sorted({round(i*last/max(kept-1, 1)) for i in range(kept)})]
 
 # %% ../nbs/support/core.ipynb #51f473d8
 def as_path(

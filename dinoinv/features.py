@@ -14,7 +14,7 @@ import numpy as np, torch, torch.nn as nn
 from fastcore.basics import patch
 from PIL import Image
 from .attention import attention_for, images_at_once
-from .core import DinoinvError, notice
+from .core import DinoinvError, notice, one_line
 from .images import to_tensor
 
 # %% ../nbs/00_features.ipynb #bad06193
@@ -239,8 +239,7 @@ def _pretrained(name, revision):
         return _complete(*AutoModel.from_pretrained(name, revision=revision, **how), name)
     except DinoinvError: raise
     except Exception as e: # the libraries raise anything at all
-        why = (str(e).splitlines() or [''])[0] or type(e).__name__
-        raise DinoinvError(f'could not load {name!r}: {why} {REMEDY}.') from e
+        raise DinoinvError(f'could not load {name!r} ({one_line(e)}). {REMEDY}.') from e
 
 # %% ../nbs/00_features.ipynb #70eba075
 def _random_weights(model, config):

@@ -20,8 +20,8 @@ from PIL import Image
 from traitlets import Unicode
 
 # %% ../nbs/support/gallery.ipynb #92b254c8
-from .core import LOCK, DinoinvError, atomic_path, check_settings, command, evenly, is_litter
-from .core import is_name, load_json, notice, number, progress, save_json, whole
+from .core import DinoinvError, atomic_path, check_empty, check_settings, command, evenly
+from .core import is_name, listed, load_json, notice, number, progress, save_json, whole
 from .dataset import prepare_pairs
 from .decoder import low_pass
 from .features import DEFAULT, at_hand, encoder_line, is_control, load_encoder
@@ -70,10 +70,10 @@ def load_results(
         raise DinoinvError(f'{folder} is unfinished: {again}')
     read = {p.parent.name: _read_info(p) for p in sorted(folder.glob('*/info.json'))}
     infos = [info for info,_ in read.values() if info]
-    faults = [f'\n  {name}: {fault}' for name,(_,fault) in read.items() if fault]
-    listed = ''.join(faults[:10])
-    if not infos: raise DinoinvError(f'{folder} holds no reconstructions: {again}{listed}')
-    if faults: notice(f'{len(faults)} of {len(read)} samples of {folder} are damaged and left out:{listed}')
+    faults = {name: fault for name,(_,fault) in read.items() if fault}
+    if not infos: raise DinoinvError(f'{folder} holds no reconstructions: {again}{listed(faults)}')
+    what = f'{len(faults)} of {len(read)} samples of {folder} are damaged and left out:'
+    if faults: notice(what + listed(faults))
     return infos
 
 # %% ../nbs/support/gallery.ipynb #375a328a
@@ -372,15 +372,12 @@ def browse(
 # %% ../nbs/support/gallery.ipynb #12ef8dec
 def _begin(out, settings):
     "Mark `out` as a demo's; raise `DinoinvError` if it holds something else, or a demo with other settings"
-    names = [p.name for p in out.iterdir()] if out.is_dir() else []
-    there = [k for k in names if k != LOCK and not is_litter(k)]
-    remedy = 'name another folder, as in dinoinv_demo my_demo'
-    if there and 'demo.json' not in there:
-        raise DinoinvError(f'{out} holds something else ({min(there)}): {remedy}')
-    old = load_json(out/'demo.json', dict) if there else settings
+    note,remedy = out/'demo.json','name another folder, as in dinoinv_demo my_demo'
+    if not note.exists(): check_empty(out, remedy=remedy)
+    old = load_json(note, dict) if note.exists() else settings
     changed = ', '.join(f'{k}: {old.get(k)} before, {v} now' for k,v in settings.items() if old.get(k) != v)
     if changed: raise DinoinvError(f'{out} was made with other settings ({changed}): {remedy}')
-    save_json(out/'demo.json', settings)
+    save_json(note, settings)
 
 def _whose(encoder):
     "Which encoder it was, and how to have DINOv2-Small's results if it wasn't that one"

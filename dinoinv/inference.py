@@ -17,7 +17,7 @@ from threading import Lock
 import numpy as np, torch
 from PIL import Image
 from fastcore.basics import patch
-from .core import DinoinvError, DiskFull, check_settings, command, one_writer
+from .core import DinoinvError, DiskFull, check_settings, command, listed, one_writer
 from .core import progress, save_json, versions, whole
 
 # %% ../nbs/04_inference.ipynb #5730c653
@@ -28,6 +28,7 @@ from .making import batches_by_shape
 from .results import begin_results, check_inputs, check_out, kept_samples, write_sample
 from .runs import DECODER_REMEDY, SCORES, best_epoch, epoch_line, load_probes, load_whole
 from .samples import check_encoder, encoder_of, pair_samples, photo_samples, split_of
+from .sources import reason
 from .train import average, baseline_preds, image_metrics
 
 # %% ../nbs/04_inference.ipynb #86ed4922
@@ -269,7 +270,7 @@ class _Evaluation:
     def fail(self, name, e):
         "Note why there is no such picture"
         if isinstance(e, DiskFull): raise e # a reason to stop, not to skip
-        self.failed[name] = (str(e).splitlines() or [''])[0] or type(e).__name__
+        self.failed[name] = reason(e)
         self.bar.update()
 
     def settle(self):
@@ -338,8 +339,6 @@ def _about(path, dec, source, split, infos):
     made_by = dict(encoder=dec.encoder, decoder=decoder, source=str(source), split=split)
     return made_by | dict(resolution=resolution, versions=versions())
 
-def _listed(failed): return ''.join(f'\n  {k}: {v}' for k,v in list(failed.items())[:10])
-
 def _evaluate_all(models, samples, out, about, inputs, resume, batch_size, workers):
     "The `info.json` of each sample in order, why others failed, and how many were made"
     kept = kept_samples(out, samples) if resume else {}
@@ -382,7 +381,7 @@ def evaluate(
         metrics = feature_metrics(encoder, dec) if feature_cosine else image_metrics
         models = _Models(dec, probes, enc, with_measures(metrics, measures or {}))
         infos,failed,made = _evaluate_all(models, samples, out, about, inputs, resume, **sizes)
-        if not infos: raise DinoinvError(f'no sample of {source} could be reconstructed' + _listed(failed))
+        if not infos: raise DinoinvError(f'no sample of {source} could be reconstructed' + listed(failed))
         about = _about(decoder, dec, source, split, infos) | dict(made=made, inputs=inputs)
         summary = summarise(infos, failed, complete=True, **about)
         save_json(out/'summary.json', summary)

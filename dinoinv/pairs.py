@@ -17,8 +17,8 @@ import numpy as np, torch
 from PIL import Image
 
 # %% ../nbs/support/pairs.ipynb #b1a281ae
-from .core import LOCK, DinoinvError, as_path, check_settings, full_disk_said, is_litter, is_name
-from .core import load_json, one_writer, progress, remove, save_json, whole
+from .core import DinoinvError, as_path, check_empty, check_settings, full_disk_said, is_litter
+from .core import is_name, load_json, one_writer, progress, remove, save_json, whole
 from .shards import Member, deal, digest, find_pair, shard_path, split_index, write_shard
 from .sources import reason
 
@@ -254,7 +254,7 @@ def is_pair(
 
 def _is_ours(p):
     "Whether a killed run may have left `p` in a folder of pairs, or it is a split whose `meta.json` was lost"
-    if p.name == LOCK or is_litter(p.name): return True
+    if p.name == 'meta.json': return True # another process has just begun
     ours = lambda d: is_pair(d) or is_litter(d.name) or bool(re.fullmatch(r'\d{5,}\.(tar|json)', d.name))
     return p.name in SPLITS and p.is_dir() and all(map(ours, islice(p.iterdir(), 20)))
 
@@ -262,12 +262,7 @@ def check_target(
     pairs:Path, # where pairs are to be written
 )->None:
     "Raise `DinoinvError` if there is something at `pairs` that isn't ours"
-    if pairs.exists() and not pairs.is_dir():
-        raise DinoinvError(f'{pairs} is a file: choose another name for the pairs')
-    there = [*pairs.iterdir()] if pairs.exists() else [] # one look: another process may be at work
-    other = [o.name for o in there if not _is_ours(o)]
-    if other and 'meta.json' not in other:
-        raise DinoinvError(f'{pairs} holds no meta.json, but {min(other)}: choose another folder')
+    if not (pairs/'meta.json').exists(): check_empty(pairs, _is_ours, 'choose another folder for the pairs')
 
 # %% ../nbs/support/pairs.ipynb #c95743a2
 def check_form(

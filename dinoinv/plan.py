@@ -20,9 +20,9 @@ from .core import one_of, progress, save_json, whole
 from .dataset import SHARES, prepare_pairs
 from .features import DEFAULT, Encoder
 from .pairs import SPLITS, load_meta
-from .sources import find_textures, photo_root, read_photo
+from .sources import find_textures, photo_root, read_photo, reason
 from .textures import save_textures
-from .train import PRESETS, RULES, Run, TrainConfig, train_epoch
+from .train import PRESETS, TRAIN_RULES, Run, TrainConfig, train_epoch
 
 # %% ../nbs/support/plan.ipynb #6aadc4b4
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class StudyConfig:
             raise DinoinvError(f"decoders {', '.join(bad) or '(none)'}: choose from {', '.join(PRESETS)}")
         rules = dict(minutes=number(above=True), seeds=whole(1), max_photos=whole(1), fractions=SHARES)
         rules |= dict(group_by=one_of('file','folder'), fuse=one_of('concat','mean'))
-        rules |= {k: RULES[k] for k in ('epochs','seed')}
+        rules |= {k: TRAIN_RULES[k] for k in ('epochs','seed')}
         rules |= dict(patch=('a multiple of 14', lambda v: whole(14)[1](v) and v%14 == 0))
         check_settings(asdict(self), {k: r for k,r in rules.items() if getattr(self, k) is not None})
 
@@ -65,14 +65,14 @@ def centre_crops(
 )->dict[str,str]: # why files were skipped
     "The middle of each photo as PNG; raises `DinoinvError` if there are none"
     out = Path(out)
-    found,skipped = find_textures(photos, 'file')
+    found,skipped = find_textures(photos, group_by='file')
     keep = {out/Path(p.path).parent/f'{Path(p.path).name}.png': p for p in evenly(found, n)}
     for old in set(out.rglob('*.png'))-set(keep): old.unlink()
     for dst,photo in progress(keep.items(), desc='photos', unit='photo'):
         if dst.exists() and dst.stat().st_mtime >= _changed(photo_root(photos)/photo.path): continue
         try: im = read_photo(photos, photo)
         except Exception as e: # the libraries raise anything at all
-            skipped[photo.path] = str(e)
+            skipped[photo.path] = reason(e)
             continue
         x,y = (max(s-side, 0)//2 for s in im.size)
         middle = im.crop((x, y, x+min(side, im.width), y+min(side, im.height)))

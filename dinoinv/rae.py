@@ -9,7 +9,7 @@ __all__ = ['RAE', 'WEIGHTS', 'rae_folder', 'Reference']
 from pathlib import Path
 import torch, torch.nn.functional as F
 from huggingface_hub import snapshot_download
-from .core import DinoinvError
+from .core import DinoinvError, one_line
 from .features import best_device, weights_hash
 
 # %% ../nbs/support/rae.ipynb #05ce4b9c
@@ -50,7 +50,7 @@ def _load(folder):
         others = [k for k in missing if not k.startswith('encoder.')]
         if missing: others += _encoder_again(model, folder)
     except Exception as e: # the libraries raise anything at all
-        raise DinoinvError(f'{folder} is damaged ({(str(e).splitlines() or [""])[0]}): get it anew') from e
+        raise DinoinvError(f'{folder} is damaged ({one_line(e)}): get it anew') from e
     if others: raise DinoinvError(f'{folder} lacks {len(others)} weights, such as {others[0]}: get it anew')
     return model.eval().requires_grad_(False)
 

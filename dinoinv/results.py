@@ -12,7 +12,7 @@ from io import BytesIO
 from pathlib import Path
 import numpy as np
 from PIL import Image
-from .core import LOCK, DinoinvError, full_disk_said, is_litter, load_json, remove, save_json
+from .core import DinoinvError, check_empty, full_disk_said, load_json, remove, save_json
 from .shards import digest
 
 # %% ../nbs/support/results.ipynb #7c82f1af
@@ -82,13 +82,9 @@ def check_out(
     src,choose = Path(source).resolve(),'choose another folder for the results'
     if src.is_dir() and src in (out.resolve(), *out.resolve().parents):
         raise DinoinvError(f'{out} lies in {source}, where its pictures would be taken for input: {choose}')
-    if not out.exists(): return
-    if not out.is_dir(): raise DinoinvError(f'{out} is a file: {choose}')
     if out.resolve() in src.parents:
         raise DinoinvError(f'{source} lies in {out}, which is emptied first: {choose}')
-    other = [p.name for p in out.iterdir() if p.name != LOCK and not is_litter(p.name)]
-    if other and not _is_ours(out/'summary.json'):
-        raise DinoinvError(f'{out} holds something else ({min(other)}): {choose}')
+    if not _is_ours(out/'summary.json'): check_empty(out, remedy=choose)
 
 # %% ../nbs/support/results.ipynb #6ed21bfb
 def check_inputs(

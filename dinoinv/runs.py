@@ -16,7 +16,7 @@ from pathlib import Path
 import torch, torch.nn as nn
 
 # %% ../nbs/support/runs.ipynb #9bb226ae
-from .core import LOCK, REMAKE, DinoinvError, full_disk_said, is_litter, load_json, number, one_line
+from .core import REMAKE, DinoinvError, check_empty, full_disk_said, load_json, number, one_line
 from .core import remove, save_json, whole
 from .decoder import Decoder, LinearProbe
 
@@ -155,10 +155,8 @@ def check_folder(
 )->None:
     "Raise `DinoinvError` if something lies in `out` that no `config.json` speaks of, and that would be lost"
     if not out.is_dir() or (out/'config.json').exists(): return
-    names = [p.name for p in out.iterdir() if p.name not in (LOCK,'.best.old') and not is_litter(p.name)]
-    others = [k for k in names if k not in RUN_FILES]
-    if others: raise DinoinvError(f'{out} holds something else ({min(others)}): choose another folder')
-    if 'state.pt' in names or best_epoch(out/'best'):
+    check_empty(out, lambda p: p.name in (*RUN_FILES,'.best.old'))
+    if (out/'state.pt').exists() or best_epoch(out/'best'):
         what = 'a trained decoder, but no config.json that says how it was trained'
         raise DinoinvError(f'{out} holds {what}: choose another folder, or delete this one')
 

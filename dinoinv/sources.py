@@ -7,21 +7,22 @@ __all__ = ['SUFFIXES', 'MIN_SIDE', 'OWN_SPLITS', 'Source', 'HEAD', 'File', 'tar_
            'open_source', 'Photo', 'read_photo', 'reason', 'Survey', 'survey', 'find_textures']
 
 # %% ../nbs/support/sources.ipynb #b5a6e203
-import hashlib, os, posixpath, re, tarfile
+import hashlib, os, posixpath, re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
 from io import BytesIO
-from itertools import chain, count, islice
+from itertools import chain, count
 from pathlib import Path
 from fastcore.basics import patch
+from fastcore.meta import delegates
 from PIL import Image
 
 # %% ../nbs/support/sources.ipynb #cacf4cd3
-from .core import DinoinvError, check_settings, number, one_of
+from .core import DinoinvError, check_settings, listed, number, one_line, one_of
 from .images import MAX_MPX, image_file, open_photo
-from .shards import read_at
+from .shards import read_at, tar_headers
 
 # %% ../nbs/support/sources.ipynb #34dce24d
 SUFFIXES = '.png .jpg .jpeg .webp .tif .tiff .bmp'.split()
@@ -87,20 +88,15 @@ def _member_fault(name, member):
 @lru_cache(None)
 def _tar_index(tar, *state):
     "What `tar_index` returns, for a tar in this state"
-    index,faults,end,n_bytes = {},{},0,state[0]
-    try:
-        with tarfile.open(tar, 'r:') as t:
-            for o in t:
-                name,end = posixpath.normpath(o.name).lstrip('/'), o.offset_data+o.size
-                fault = _member_fault(name, o)
-                if fault: faults[name] = fault
-                elif o.isfile() and end <= n_bytes: index[name] = (o.offset_data, o.size)
-            end = t.offset+tarfile.BLOCKSIZE # the block of zeros that ends a tar
-    except tarfile.TarError: end = n_bytes+1
-    if end > n_bytes:
-        how = f'cut short after {len(index)} files' if index else 'not a plain tar, or cut short'
-        faults[''] = f'{how}: copy it anew'
-    return index, faults
+    headers,is_whole = tar_headers(tar)
+    index,faults = {},{}
+    for o in headers:
+        name = posixpath.normpath(o.name).lstrip('/')
+        fault = _member_fault(name, o)
+        if fault: faults[name] = fault
+        elif o.isfile(): index[name] = (o.offset_data, o.size)
+    how = f'cut short after {len(index)} files' if index else 'not a plain tar, or cut short'
+    return index, faults if is_whole else faults | {'': f'{how}: copy it anew'}
 
 def tar_index(
     tar:Path, # uncompressed
@@ -200,8 +196,7 @@ def _load_dataset(name):
     if not Path(repo).is_dir(): repo,_,config = repo.partition(':')
     try: return datasets.load_dataset(repo, config or None)
     except Exception as e: # the libraries raise anything at all
-        why = (str(e).splitlines() or [''])[0] or type(e).__name__
-        raise DinoinvError(f'{name} could not be loaded: {why}') from e
+        raise DinoinvError(f'{name} could not be loaded: {one_line(e)}') from e
 
 # %% ../nbs/support/sources.ipynb #31972456
 def _columns(name, features):
@@ -288,7 +283,7 @@ def reason(
     "What an error says of a file that is named beside it"
     if isinstance(e, Image.UnidentifiedImageError): return 'damaged, or not an image' # not a path
     if isinstance(e, UnicodeEncodeError): return 'its name is not UTF-8: rename it'
-    return getattr(e, 'strerror', None) or str(e) or type(e).__name__
+    return getattr(e, 'strerror', None) or one_line(e, kind=False)
 
 def _measure(source, path, max_mpx):
     "Height and width of a photo in a source, upright; raises `OSError` if it can't be used"
@@ -335,16 +330,14 @@ def survey(
             all_of.skipped[_shown(f.path)] = reason(e)
             if group: all_of.unread.add(group)
     if all_of.photos: return all_of
-    listed = ''.join(f'\n  {k}: {v}' for k,v in islice(all_of.skipped.items(), 10))
-    raise DinoinvError(f'no usable photo in {photos}{listed}')
+    raise DinoinvError(f'no usable photo in {photos}{listed(all_of.skipped)}')
 
 # %% ../nbs/support/sources.ipynb #fd340033
+@delegates(survey)
 def find_textures(
     photos:str|Path|Source, # see `open_source`
-    group_by:str='folder',  # what is one texture: 'folder' (a photo right in `photos` is its own) or 'file'
-    max_mpx:float=MAX_MPX,  # the largest photo to read, million pixels
-    own_splits:bool=False,  # keep photos in the splits of the source, and skip those in none
+    **kwargs,               # as for `survey`
 )->tuple[list[Photo],dict[str,str]]: # the photos, and why each other file was skipped
     "The photos of a source with their texture groups; raises `DinoinvError` if there are none"
-    found = survey(photos, group_by, max_mpx, own_splits)
+    found = survey(photos, **kwargs)
     return found.photos,found.skipped
