@@ -399,7 +399,7 @@ def score_table(
     "The decoder against the baselines, as a table with what a reader must know beneath"
     s = summary
     usual = _scores([dict.fromkeys(SCORES, 0.)], None)
-    more = [k for k in s['baselines']['mean_colour'] if k not in usual]
+    more = [k for k in s['baselines']['low_pass'] if k not in usual] # the one that needs no probe
     head = f"{s['split'] or 'photos':<16}{'PSNR dB':>9}{'95 % interval':>18}{'SSIM':>7}{'MAE':>8}"
     lines = [head + ''.join(f'  {k}' for k in more)]
     lines += [_line(k, r, more) for k,r in {**s['baselines'], 'decoder':s}.items()]

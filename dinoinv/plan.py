@@ -20,7 +20,7 @@ from .core import one_of, progress, save_json, whole
 from .dataset import SHARES, prepare_pairs
 from .features import DEFAULT, Encoder
 from .pairs import SPLITS, load_meta
-from .sources import find_textures, photo_root, read_photo, reason
+from .sources import find_textures, open_source, photo_root, read_photo, reason
 from .textures import save_textures
 from .train import PRESETS, TRAIN_RULES, Run, TrainConfig, train_epoch
 
@@ -45,9 +45,11 @@ class StudyConfig:
         bad = [d for d in self.decoders if d not in PRESETS]
         if bad or not self.decoders:
             raise DinoinvError(f"decoders {', '.join(bad) or '(none)'}: choose from {', '.join(PRESETS)}")
-        rules = dict(minutes=number(above=True), seeds=whole(1), max_photos=whole(1), fractions=SHARES)
+        rules = dict(minutes=number(above=True), seeds=whole(1), max_photos=whole(1))
         rules |= dict(group_by=one_of('file','folder'), fuse=one_of('concat','mean'))
         rules |= {k: TRAIN_RULES[k] for k in ('epochs','seed')}
+        above_zero = 'three numbers above 0 that sum to 1', lambda v: SHARES[1](v) and min(v) > 0
+        rules |= dict(fractions=above_zero)
         rules |= dict(patch=('a multiple of 14', lambda v: whole(14)[1](v) and v%14 == 0))
         check_settings(asdict(self), {k: r for k,r in rules.items() if getattr(self, k) is not None})
 
@@ -59,18 +61,19 @@ def _changed(path):
 
 def centre_crops(
     photos:str|Path, # where they are, see `open_source`
-    out:str|Path,    # folder for the crops, in the same subfolders; what is there and newer is kept
+    out:str|Path,    # folder for the crops, by folder or label; what is there and newer is kept
     side:int,        # px, at most
     n:int,           # photos, at most, evenly from the list
 )->dict[str,str]: # why files were skipped
     "The middle of each photo as PNG; raises `DinoinvError` if there are none"
-    out = Path(out)
-    found,skipped = find_textures(photos, group_by='file')
-    keep = {out/Path(p.path).parent/f'{Path(p.path).name}.png': p for p in evenly(found, n)}
+    out,source = Path(out),open_source(photos)
+    found,skipped = find_textures(source)
+    folder = lambda p: p.group if '/' in p.path else '.' # a photo in no folder stays in none
+    keep = {out/folder(p)/f'{p.name}.png': p for p in evenly(found, n)}
     for old in set(out.rglob('*.png'))-set(keep): old.unlink()
     for dst,photo in progress(keep.items(), desc='photos', unit='photo'):
         if dst.exists() and dst.stat().st_mtime >= _changed(photo_root(photos)/photo.path): continue
-        try: im = read_photo(photos, photo)
+        try: im = read_photo(source, photo)
         except Exception as e: # the libraries raise anything at all
             skipped[photo.path] = reason(e)
             continue

@@ -54,7 +54,7 @@ def _read_sample(folder, sample):
         right = (folder/k).is_file() and digest((folder/k).read_bytes()) == sha
         if not right: raise ValueError(f'{k} is not what was written')
     for r in (info['scores'],*info['baselines'].values()):
-        if r['psnr'] is None: r['psnr'] = float('inf') # JSON has no infinity
+        r |= {k: float('inf' if k == 'psnr' else 'nan') for k,v in r.items() if v is None} # not in JSON
     return info
 
 def kept_samples(

@@ -500,18 +500,20 @@ def elsewhere(self:Study,
     photos:str|Path, # folder of photos of another kind
 )->dict: # who → model → row of scores
     "The probes and decoders of this study on other photos, the middle patch of each"
-    crops,c,out,readers = self.out/'other-photos',self.cfg,{},self.readers()
+    c,out,readers = self.cfg,{},self.readers()
+    key = hashlib.sha256(str(Path(photos).resolve()).encode()).hexdigest()[:8]
+    crops = self.out/f'other-photos-{key}'
     centre_crops(photos, crops, c.patch, c.max_photos or 100)
     files = [(p.as_posix(), p.stat().st_mtime_ns) for p in sorted(crops.rglob('*.png'))]
     for who,enc in self.encs.items():
-        pairs = self.out/f'other-pairs-{enc.weights}'
+        pairs = self.out/f'other-pairs-{key}-{enc.weights}'
         prepare_pairs(crops, pairs, enc, c.patch, 'file', (1,0,0), layers=c.layers, fuse=c.fuse, force=True)
         ds = PairsDataset(pairs, 'train', None, random=False)
         own = {k: m for (w,k),m in readers.items() if w == who}
         def make():
             found = self.look(who, lambda b: {k: predict(m, b) for k,m in own.items()}, ds)
             return {k: score_row([v['scores']], ds.names) for k,v in found.items()}
-        out[who] = self.stage(f'elsewhere-{who}', make, files=files, epochs=self.epochs)
+        out[who] = self.stage(f'elsewhere-{who}', make, files=files, epochs=self.epochs, readers=list(own))
     return out
 
 # %% ../nbs/05_study.ipynb #7f312a5c
@@ -605,7 +607,7 @@ def pictures(self:Study):
     def make():
         evaluate(best, self.pairs['encoder'], self.out/'results', device=self.device)
         Gallery(self.out/'results').save(self.out/'gallery.html')
-    self.stage('gallery', make, epochs=self.epochs)
+    self.stage('gallery', make, epochs=self.epochs, best=self.best)
 
 # %% ../nbs/05_study.ipynb #4ea01ce2
 @patch

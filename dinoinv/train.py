@@ -95,7 +95,7 @@ class TrainConfig:
     blocks:int=10            # residual blocks
     shortcut_lr:float=.05    # rate of the shortcut, which starts from a probe, as a share of `lr`
     seed:int=0               # of weights, crops and order
-    workers:int=0            # processes that load data
+    workers:int=0            # processes that load data; each reads its pairs anew in every epoch
     cache_mb:int=1024        # memory for pairs already read, per split, MB
     shuffle_buffer:int=0     # 0: draw from all pairs; else read shard by shard, and shuffle so many pairs
     val_every:int=1          # epochs from one validation to the next
@@ -117,10 +117,11 @@ def load_batches(
     every:int=1,         # only each so-many-th batch
 ):
     "Dicts of `features (B,C,h,w)`, `target (B,3,H,W)` in [0,1], `offset (B,2)` and `index`, on `device`"
-    batches,pinned = [*Batches(ds, size, shuffle, rank, world)][::every], str(device) != 'cpu'
+    batches = [*Batches(ds, size, shuffle, rank, world)][::every]
+    cuda = torch.device(device).type == 'cuda' # elsewhere a copy that nobody waits for may be of other data
     try:
-        for b in DataLoader(ds, batch_sampler=batches, num_workers=workers, pin_memory=pinned):
-            f,t = (b[k].to(device, non_blocking=True).float() for k in ('features','target'))
+        for b in DataLoader(ds, batch_sampler=batches, num_workers=workers, pin_memory=cuda):
+            f,t = (b[k].to(device, non_blocking=cuda).float() for k in ('features','target'))
             yield dict(b, features=f.contiguous(memory_format=torch.channels_last), target=t/255)
     except DinoinvError as e: # a worker sends its whole traceback as the message
         raise DinoinvError(str(e).split('DinoinvError: ')[-1].strip()) from e
@@ -171,12 +172,13 @@ MAX_PROBE_TOKENS = 2**17   # to fit the neighbour probe on; more would bring lit
 def fit_probes(
     ds:PairsDataset,   # training pairs; whole patches are used, whatever the crop
     device:str='cpu',  # where to compute
+    workers:int=0,     # processes that load data
 )->dict[str,LinearProbe]: # `linear_probe`; `neighbour_probe`, unless tokens are too few or too wide for it
     "The closed-form probe of all pairs of `ds`, and the one of 3×3 tokens on an even share of them"
     uncropped = ds.uncropped()
     def fit(reach, every=1):
         total = math.ceil(len(Batches(uncropped, 8, shuffle=False))/every)
-        batches = load_batches(uncropped, 8, device=device, every=every)
+        batches = load_batches(uncropped, 8, workers=workers, device=device, every=every)
         batches = progress(batches, total=total, desc='fitting a probe', unit='batch')
         return LinearProbe.fit(((b['features'],b['target']) for b in batches), ds.unit, reach).to(device)
     probes = dict(linear_probe=fit(0))
@@ -201,11 +203,14 @@ def score_baselines(
     probes:dict[str,LinearProbe], # fitted on the training pairs
     ds:PairsDataset,              # what to score them on
     device:str='cpu',             # where to compute
+    workers:int=0,                # processes that load data
 )->dict[str,dict]: # baseline → its scores, as `average` gives them
     "The average scores of mean colour, low-pass oracle and probes on `ds`"
-    rows = defaultdict(list)
+    rows,size = defaultdict(list),16
+    batches = load_batches(ds, size, workers=workers, device=device)
+    total = len(Batches(ds, size, shuffle=False))
     with torch.no_grad():
-        for b in progress(load_batches(ds, device=device), desc='scoring baselines', unit='batch'):
+        for b in progress(batches, total=total, desc='scoring baselines', unit='batch'):
             for k,p in baseline_preds(probes, b).items(): rows[k] += image_metrics(p, b['target'])
     return {k: average(v) for k,v in rows.items()}
 
@@ -298,6 +303,7 @@ def accelerator_for(
     "The fastest device there is, and the precision that suits it"
     AcceleratorState._reset_state() # one process may train several times, at different precisions
     device = best_device()
+    if device == 'mps': amp = False # not every accelerate and PyTorch can scale gradients there
     half = {torch.bfloat16:'bf16', torch.float16:'fp16', None:'no'}[amp_dtype(device) if amp else None]
     return Accelerator(mixed_precision=half, cpu=device == 'cpu')
 
@@ -365,10 +371,12 @@ def save_baselines(
     train:PairsDataset, # to fit the probe on
     val:PairsDataset,   # to score it on
     device:str='cpu',   # where to compute
+    workers:int=0,      # processes that load data
 )->None:
     "Fit the probe and score the baselines; raises `DinoinvError` naming a pair that can't be read"
-    probes = fit_probes(train, device)
-    write_baselines(Path(folder), probes, score_baselines(probes, val, device), baselines_key(train, val))
+    probes = fit_probes(train, device, workers)
+    scores = score_baselines(probes, val, device, workers)
+    write_baselines(Path(folder), probes, scores, baselines_key(train, val))
 
 # %% ../nbs/03_train.ipynb #ec4cb24d
 class Run:
@@ -397,7 +405,8 @@ class Run:
 @patch
 def _make_baselines(self:Run, ready):
     "Write baselines into the run's folder: fitted now, or those from the folder `ready`"
-    if not ready: return save_baselines(self.out, self.train, self.val, self.acc.device)
+    workers = self.cfg.workers
+    if not ready: return save_baselines(self.out, self.train, self.val, self.acc.device, workers)
     key = baselines_key(self.train, self.val)
     if not has_baselines(Path(ready), key):
         raise DinoinvError(f'{ready} has no baselines of these pairs and crops: see save_baselines')
@@ -445,7 +454,9 @@ def load_state(self:Run):
     try:
         state = read_state(path)
         check_state(state)
-        for k,o in self._parts().items(): o.load_state_dict(state[k])
+        for k,o in self._parts().items():
+            if k == 'scaler' and k not in state: continue # it began where gradients need no scaling
+            o.load_state_dict(state[k])
     except Exception as e:
         why = str(e) if isinstance(e, ValueError) else 'no state of this run'
         raise DinoinvError(f'{path} is damaged ({why}): delete it and resume, and the run starts over') from e
@@ -521,7 +532,7 @@ def _epoch(self:Run, epoch):
         row['train_l1'] = train_epoch(self.model, self.opt, self.sched, self.train, cfg, self.acc)
         row['lr'] = self.sched.get_last_lr()[0]
     if epoch%cfg.val_every == 0 or epoch == cfg.epochs:
-        rows = validate(self.bare.eval(), self.val, self.acc, cfg.batch_size, self.acc.device)
+        rows = validate(self.bare.eval(), self.val, self.acc, cfg.batch_size, self.acc.device, cfg.workers)
         row['val'] = average(rows)
         _check_finite(torch.tensor(row['val']['mae']), cfg, epoch, 'validation error')
     self.log.append(row)
