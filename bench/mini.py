@@ -1,6 +1,7 @@
 """What an encoder sees, mixes and keeps of real photos, beside its control.
 
     python bench/mini.py PHOTOS PAIRS [--encoder mini]
+    python bench/mini.py PHOTOS PAIRS --states 6,final --n 10000    only probes of these states, of one token and of 3×3
 
 PHOTOS has a folder for each class. PAIRS were made of them by dinoinv_prepare, with --group_by file; their test patches are reported.
 """
@@ -42,28 +43,37 @@ def mixes(enc, x):
     a,b = (torch.cat([enc.encode(o) for o in p.split(16)]) for p in (x,y))
     return ((a-b).norm(dim=1)/a.norm(dim=1))[:,outside].mean(1).tolist()
 
-def keeps(enc, train, test, layer):
-    "PSNR of the linear probe on each test patch"
-    grids = lambda x: [enc.encode(o, None if layer is None else [layer]) for o in x.split(16)]
-    probe = LinearProbe.fit(zip(grids(train), train.split(16)))
+def keeps(enc, train, test, layer, reach=0):
+    "PSNR of the probe on each test patch"
+    grids = lambda x: (enc.encode(o, None if layer is None else [layer]) for o in x.split(16))
+    probe = LinearProbe.fit(zip(grids(train), train.split(16)), reach=reach)
     return torch.cat([psnr(probe(g), o) for g,o in zip(grids(test), test.split(16))]).tolist()
 
 @call_parse
 def main(photos:str,            # folder of photos, a folder for each class
          pairs:str,             # pairs made of them
          encoder:str='mini',    # any name load_encoder takes
-         n:int=480):            # training patches to fit on
+         states:str=None,       # only probes of these hidden states, and of the final output if it is among them
+         n:int=480):            # training patches to fit on, at most
     "See the head of this file"
     enc = load_encoder(encoder)
     encs = [enc, control(enc)]
     found,_ = find_textures(photos, group_by='file')
     def patches(split, k=None):
         ds = PairsDataset(pairs, split, None, random=False)
-        which = [i for i in np.linspace(0, len(ds)-1, k or len(ds)).astype(int) if ds.sizes[i] == (252,252)]
+        which = np.linspace(0, len(ds)-1, min(k or len(ds), len(ds))).astype(int)
+        which = [i for i in which if ds.sizes[i] == (252,252)]
         return torch.stack([ds[i]['target'] for i in which]).float()/255, [ds.names[i].split('__')[0] for i in which]
     (train,_),(test,groups) = patches('train', n),patches('test')
     print(f"{len(train)} training patches, {len(test)} test patches of {len(set(groups))} photos; {len(found)} photos in {len({p.path.split('/')[0] for p in found})} classes\n")
     print('| | ' + ' | '.join(f'{e.name} ({e.weights})' for e in encs) + ' |\n|---|---|---|')
+    def row(name, scores): print(f'| {name} | ' + ' | '.join(mean_ci(v, groups) for v in scores) + ' |', flush=True)
+    if states:
+        for state in states.split(','):
+            for reach,probe in enumerate(('linear probe','neighbour probe')):
+                layer = None if state == 'final' else int(state)
+                row(f'{probe}, {state}, dB', [keeps(e, train, test, layer, reach) for e in encs])
+        return
     print('| 5-NN accuracy, classes, leave one out | ' + ' | '.join(mean_ci(sees(e, found, Path(photos))) for e in encs) + ' |', flush=True)
     print('| tokens outside a painted square move by | ' + ' | '.join(mean_ci(mixes(e, test), groups) for e in encs) + ' |', flush=True)
     print('| low-pass oracle, dB | ' + ' | '.join([mean_ci(psnr(low_pass(test), test).tolist(), groups)]*2) + ' |')
