@@ -5,7 +5,7 @@
 from html import escape
 from pathlib import Path
 
-ROOMS = 'photos features pairs decoder training inference study'.split()
+ROOMS = 'photos features pairs decoder training inference study pretraining'.split()
 WIDE,HIGH,GAP = 148,52,38 # of a box, px, and the space between two for an arrow
 
 STYLE = """
@@ -44,9 +44,9 @@ DIAGRAMS = {
     '05_study': ('study', 'The encoder and its untrained control are read by probes and decoders; five questions are answered.', dict(
         enc=(0,0,'encoder','trained'), ctrl=(0,1,'control','random weights'), probe=(1,0,'linear probes','at each depth'), dec=(1,1,'decoders','trained for it'),
         same=(2,.5,'same test photos','paired differences'), q=(3,.5,'five answers','one to each question'), rep=(4,.5,'report.html','figures and tables')), 'enc>probe enc>dec ctrl>probe ctrl>dec probe>same dec>same same>q q>rep'),
-    '06_pretrain': ('features', 'A teacher sees large crops, a student sees crops with hidden parts and small ones; the student learns to say what the teacher says.', dict(
+    '06_pretrain': ('pretraining', 'A teacher sees large crops, a student sees crops with hidden parts and small ones; the student learns to say what the teacher says.', dict(
         pic=(0,.5,'a picture','with changed colours'), big=(1,0,'large crops','nothing hidden'), hid=(1,1,'large crops','some parts hidden'), teach=(2,0,'teacher','average of the student'),
-        stud=(2,1,'student*','is trained'), tgt=(3,0,'targets',''), guess=(3,1,'guesses',''), loss=(4,.5,'cross-entropy','DINO and iBOT')), 'pic>big pic>hid big>teach hid>stud teach>tgt stud>guess tgt>loss guess>loss'),
+        small=(1,2,'small crops',''), stud=(2,1,'student*','is trained'), tgt=(3,0,'targets',''), guess=(3,1,'guesses',''), loss=(4,.5,'cross-entropy','DINO and iBOT')), 'pic>big pic>hid pic>small big>teach hid>stud small>stud teach>tgt stud>guess tgt>loss guess>loss'),
 }
 
 def box(name, col, row, first, second):
@@ -76,7 +76,7 @@ def arrow(a, b):
 def svg(here, words, boxes, arrows):
     "A diagram under the strip of rooms"
     columns,rows = (max(b[i] for b in boxes.values())+1 for i in (0,1))
-    width,height = max(columns*(WIDE+GAP)-GAP, 720)+2, 46 + rows*(HIGH+22) - 22 + 4
+    width,height = max(columns*(WIDE+GAP)-GAP, 840)+2, 46 + rows*(HIGH+22) - 22 + 4
     out = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" role="img" font-family="system-ui, sans-serif" font-size="15">',
            f'<title>{escape(words)}</title><style>{STYLE}\n</style>',
            '<defs><marker id="a" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto"><path class="head" d="M0,0 L8,4 L0,8 z"/></marker></defs>']
