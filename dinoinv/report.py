@@ -194,7 +194,9 @@ def plot_textures(
     "PSNR of each family with its interval, the easiest on top"
     names = hardest(t)
     if len(names) > most: names = names[:most//2]+names[-most//2:]
-    fig,ax = panel(height=1.3+.21*len(names), xlabel='PSNR (dB), mean and 95 % interval over photos')
+    spans = any(t[f]['encoder']['psnr_ci95'] for f in names)
+    label = 'PSNR (dB), mean' + (' and 95 % interval over photos' if spans else '')
+    fig,ax = panel(height=1.3+.21*len(names), xlabel=label)
     for who,color in WHO.items():
         if who in t[names[0]]: _dots(ax, [t[f][who] for f in names], 'psnr', color, about['names'][who])
     _dots(ax, [t[f]['low_pass'] | dict(psnr_ci95=None) for f in names], 'psnr', SCALE, 'low-pass oracle', 'x')
@@ -269,6 +271,7 @@ def plot_inversion(
         rows = [by.get(k, none) for k in names]
         _dots(ax, rows, 'cosine', WHO[who], about['names'][who], shift=.12*(1-2*i))
     ax.set_yticks(range(len(names)), map(name_of, names))
+    ax.margins(y=.15)
     with rc_context(STYLE): fig.legend(loc='outside upper left', ncols=2)
     return [fig]
 
