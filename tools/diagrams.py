@@ -1,4 +1,4 @@
-"""The diagrams at the head of the course's chapters: what flows where, with shapes, and which room this is.
+"""The diagrams at the head of chapters and of the pages they stand on: what flows where, with shapes, and which room this is.
 
     python tools/diagrams.py     write nbs/images/flow_*.svg
 """
@@ -47,6 +47,27 @@ DIAGRAMS = {
     '06_pretrain': ('pretraining', 'A teacher sees large crops, a student sees crops with hidden parts and small ones; the student learns to say what the teacher says.', dict(
         pic=(0,.5,'a picture','with changed colours'), big=(1,0,'large crops','nothing hidden'), hid=(1,1,'large crops','some parts hidden'), teach=(2,0,'teacher','average of the student'),
         small=(1,2,'small crops',''), stud=(2,1,'student*','is trained'), tgt=(3,0,'targets',''), guess=(3,1,'guesses',''), loss=(4,.5,'cross-entropy','DINO and iBOT')), 'pic>big pic>hid pic>small big>teach hid>stud small>stud teach>tgt stud>guess tgt>loss guess>loss'),
+    'textures': ('photos', 'A random generator bends coordinates and draws shapes on them; these become height and colour, and light and a camera make a picture of both.', dict(
+        seed=(0,.5,'seed, family, k','random numbers'), grid=(1,.5,'coordinates','tilted, bent'), shapes=(2,.5,'shapes','a recipe a family'), height=(3,0,'height',''), colour=(3,1,'colour','from a palette'),
+        light=(4,.5,'light and camera','(518, 518, 3)')), 'seed>grid grid>shapes shapes>height shapes>colour height>light colour>light'),
+    'making': ('pairs', 'Threads read photos ahead of the encoder; other threads pack what was encoded; one thread takes the pairs in their order and writes them.', dict(
+        read=(0,0,'threads read','photos, a few ahead'), enc=(1,0,'the loop encodes','patches, in batches'), pack=(2,1,'threads pack','features and pixels'), pairs=(3,0,'futures','one for each pair'),
+        write=(4,0,'one thread writes','pairs, in their order')), 'read>enc enc>pack enc>pairs pack>pairs pairs>write'),
+    'gallery': ('inference', 'The results of one decoder, or of two, become a contact sheet, a page in one file, or the same page in a notebook.', dict(
+        res=(0,1,'results','of one decoder, or two'), sheet=(1,0,'contact sheet','from worst to best'), page=(1,1,'gallery','one HTML file'), browse=(1,2,'browse','in a notebook')),
+        'res>sheet res>page res>browse'),
+    'plan': ('study', 'All that is worth training, the most important first, the seconds that each costs, and the minutes there are: what fits is done, and each result is a file.', dict(
+        jobs=(0,0,'all_jobs','most important first'), cost=(0,1,'job_costs','seconds of each'), minutes=(0,2,'minutes','of the study'), share=(1,1,'share_out','what fits'), do=(2,1,'do_jobs','until the time is up'),
+        file=(3,1,'Stages','one JSON file a result')), 'jobs>share cost>share minutes>share share>do do>file'),
+    'measures': ('study', 'Scores of patches become means with intervals over photos; features of both pictures tell how much alike they are; pictures and targets are compared by frequency.', dict(
+        rows=(0,0,'scores of patches',''), row=(1,0,'score_row, paired',''), mean=(2,0,'mean, interval','over photos'), feat=(0,1,'features of both',''), cos=(1,1,'feature_cosine',''), alike=(2,1,'how much alike','the encoder finds them'),
+        pics=(0,2,'pictures, targets',''), rings=(1,2,'ring_sums','by frequency'), ratio=(2,2,'ring_ratios','coherence'), band=(2,3,'band_gain','who keeps more')),
+        'rows>row row>mean feat>cos cos>alike pics>rings rings>ratio rings>band'),
+    'rae': ('study', 'A picture goes through RAE\'s own DINOv2 and its own decoder, and is scaled back.', dict(
+        pic=(0,0,'picture','(3, 224, 224)'), enc=(1,0,'its own DINOv2','(384, 16, 16)'), dec=(2,0,'its own decoder','(3, 256, 256)'), back=(3,0,'scaled','to 224 px')), 'pic>enc enc>dec dec>back'),
+    'report': ('study', 'A study writes numbers alone; from them come panels, sentences and a table, and a template puts these on one page.', dict(
+        study=(0,1,'study',''), json=(1,1,'report.json','numbers alone'), plot=(2,0,'plot_…','panels (SVG)'), said=(2,1,'findings.j2','sentences'), head=(2,2,'headline','a table'), form=(3,1,'study.html','a template'),
+        page=(4,1,'report.html','one page')), 'study>json json>plot json>said json>head plot>form said>form head>form form>page'),
 }
 
 def box(name, col, row, first, second):
