@@ -359,8 +359,7 @@ def dinoinv_prepare(
 ):
     """Turn texture photos into pairs of DINOv2 features and RGB patches, in splits by texture.
 
-    PNG, JPEG, WebP, TIFF and BMP are read, in folders and in plain tars; what can't be used is listed at the
-    end with the reason.
+    PNG, JPEG, WebP, TIFF and BMP are read, in folders and in plain tars. What can't be used is listed.
 
       dinoinv_prepare photos/ pairs/
       dinoinv_prepare photos/ pairs/ --group_by file --patch 252 --layers 2,5,8,11

@@ -343,7 +343,7 @@ def _evaluate_all(models, samples, out, about, inputs, resume, batch_size, worke
     "The `info.json` of each sample in order, why others failed, and how many were made"
     kept = kept_samples(out, samples) if resume else {}
     begin_results(out, samples, inputs, kept)
-    bar = progress(total=len(samples), initial=len(kept), desc='reconstructing', unit='picture')
+    bar = progress(total=len(samples), initial=len(kept), desc='reconstructing', unit='patch')
     with bar:
         job = _Evaluation(models, out, about, bar)
         job.run([s for s in samples if s.name not in kept], batch_size, workers)
@@ -359,7 +359,7 @@ def evaluate(
     split:str='test',       # of the pairs
     encoder:str|Encoder|None=None, # for photos and cosines; default: by the name the decoder recorded
     device:str|None=None,   # default: the fastest there is
-    batch_size:int=8,       # pictures of one size that are decoded at once
+    batch_size:int=8,       # patches of one size that are decoded at once
     workers:int=2,          # threads that score, draw and write; more than cores make it slower
     resume:bool=False,      # keep the pictures that are there and right
     feature_cosine:bool=False, # encode the pictures again, see `feature_metrics`
@@ -403,7 +403,7 @@ def score_table(
     head = f"{s['split'] or 'photos':<16}{'PSNR dB':>9}{'95 % interval':>18}{'SSIM':>7}{'MAE':>8}"
     lines = [head + ''.join(f'  {k}' for k in more)]
     lines += [_line(k, r, more) for k,r in {**s['baselines'], 'decoder':s}.items()]
-    lines += [f"n={s['n']} pictures in {len(s['groups'])} textures, PSNR per picture, mean"]
+    lines += [f"n={s['n']} patches in {len(s['groups'])} textures, PSNR per patch, mean"]
     size = f"{s['decoder']['parameters']/1e6:.2f} M parameters"
     lines += [f"decoder: {epoch_line(s['decoder']['best_epoch'])} · {size}", encoder_line(s['encoder'])]
     return '\n'.join(lines + [f'failed {k}: {v}' for k,v in s['failed'].items()])
@@ -416,7 +416,7 @@ def dinoinv_infer(
     out:str,             # folder for pictures, info.json of each and summary.json
     split:str='test',    # of the pairs: train, val or test
     encoder:str=None,    # for photos and cosines; default: the one the decoder was trained on
-    batch_size:int=8,    # pictures of one size that are decoded at once
+    batch_size:int=8,    # patches of one size that are decoded at once
     workers:int=2,       # threads that score, draw and write
     resume:bool=False,   # make only what is missing or damaged in OUT
     feature_cosine:bool=False, # also compare pictures and targets in the features of that encoder
@@ -424,7 +424,7 @@ def dinoinv_infer(
 )->None:
     "Reconstruct pictures from features, compare them with their targets, and score them beside the baselines"
     s = evaluate(decoder, source, out, split, encoder, None, batch_size, workers, resume, feature_cosine)
-    if resume: print(f"{s['n']-s['made']} of {s['n']} pictures were there already\n")
+    if resume: print(f"{s['n']-s['made']} of {s['n']} patches were there already\n")
     print(score_table(s))
     page = f'make one page of them all with dinoinv_gallery {out}, or browse({out!r}) in a notebook'
     print(f'\nLook at {out}/*/compare_pred_target.png, {page}')
