@@ -313,10 +313,10 @@ def command(
     @wraps(func)
     def _f(*args, **kwargs):
         caller = sys._getframe(1).f_globals
-        ours = Path(sys.argv[0]).stem == func.__name__ or caller.get('__spec__') # not a script of the user's
         main = caller.get('__name__') == '__main__' and '__file__' in caller # a notebook has no file
-        script = main and ours
-        if args or kwargs or not script: return func(*args, **kwargs)
+        run_as = getattr(caller.get('__spec__'), 'name', None) # with `python -m`
+        ours = Path(sys.argv[0]).stem == func.__name__ or run_as and func.__module__ in (run_as,'__main__')
+        if args or kwargs or not (main and ours): return func(*args, **kwargs)
         kwargs = vars(_parser(func).parse_args())
         try: func(**kwargs)
         except (Exception, KeyboardInterrupt) as e:
@@ -329,7 +329,7 @@ def command(
 def notice(
     message:str, # what to say
 )->None:
-    "A `UserWarning` that shows as `message` alone, once for each place that calls"
+    "A `UserWarning` that shows as `message` alone, once for each place that calls and each text"
     usual,warnings.formatwarning = warnings.formatwarning, lambda m, *args, **kwargs: f'{m}\n'
     try: warnings.warn(message, stacklevel=2)
     finally: warnings.formatwarning = usual

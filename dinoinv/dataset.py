@@ -76,7 +76,7 @@ def _made_by(enc, patch, layers, fuse):
         raise DinoinvError(f'patch={patch}: choose a multiple of {enc.patch}, such as {usual}')
     check_layers(layers, fuse, enc.n_layers)
     about = dict(name=enc.name, revision=enc.revision, weights=enc.weights, unit=enc.patch)
-    return dict(about, layers=layers, fuse=fuse, patch=patch)
+    return dict(about, layers=layers and list(layers), fuse=fuse, patch=patch) # JSON has no tuples
 
 # %% ../nbs/01_dataset.ipynb #3aa0496c
 def _check_places(photos, pairs):

@@ -42,7 +42,8 @@ def image_file(
     max_mpx:float=MAX_MPX, # the largest that is read, million pixels
 ):
     "An open image file, only its header read yet; raises `OSError` if it is too large, or can't be read"
-    too_large = OSError(f'more than {max_mpx:g} million pixels: shrink it, or raise the limit (--max_mpx)')
+    remedy = 'shrink it, or, for dinoinv_prepare, raise --max_mpx'
+    too_large = OSError(f'more than {max_mpx:g} million pixels: {remedy}')
     if Image.MAX_IMAGE_PIXELS: # PIL has a limit of its own
         Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, int(max_mpx*1e6))
     try:

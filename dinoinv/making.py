@@ -389,11 +389,12 @@ def groups_waiting(
     return sorted(groups if cut_short else groups & found.unread)
 
 # %% ../nbs/support/making.ipynb #7316d8ff
-def _say_if_few(parts, world):
+def _say_if_few(parts, world, shards):
     "Say so if there is less to share than there are processes"
-    n = len(parts)
+    n,what = len(parts), 'shards' if shards else 'parts of 500 MB'
     if n >= world: return
-    notice(f'{n} shards for {world} processes, {world-n} have nothing to do: a smaller --shard_mb makes more')
+    more = 'a smaller --shard_mb makes more' if shards else 'start fewer, or make small --shards (--shard_mb)'
+    notice(f'{n} {what} for {world} processes, {world-n} have nothing to do: {more}')
 
 def make_pairs(
     find_work:Callable, # → `Work`; called in the first process
@@ -411,7 +412,7 @@ def make_pairs(
             work.parts = _parts(work)
             until_end.enter_context(one_writer(work.pairs))
             _begin(work, options, force)
-            _say_if_few(work.parts, team.world)
+            _say_if_few(work.parts, team.world, work.shard_mb)
             return work
         work = team.first(begin)
         mine = work.parts[team.rank::team.world]

@@ -17,7 +17,7 @@ from io import BytesIO
 from pathlib import Path
 from urllib.parse import unquote
 from fastcore.basics import patch
-from .core import DinoinvError, as_path, atomic_path, load_json, remove, whole
+from .core import DinoinvError, atomic_path, load_json, remove, whole
 
 # %% ../nbs/support/shards.ipynb #e8ca9c52
 def digest(
@@ -136,14 +136,14 @@ def read_at(
         return f.read(size)
 
 @lru_cache(8)
-def _storage(protocol, process, path):
-    "What reads addresses of this kind; a connection can't be shared with processes that were forked later"
-    return as_path(path).fs
+def _storage(folder, process):
+    "What reads from an address; a connection can't be shared with processes that were forked later"
+    return type(folder)(str(folder), **folder.storage_options).fs
 
 def _request(member):
     "The bytes of a `Member` whose shard is an address, in one request"
     shard = member.shard
-    storage = _storage(shard.protocol, os.getpid(), str(shard.parent))
+    storage = _storage(shard.parent, os.getpid())
     return storage.cat_file(shard.path, member.offset, member.offset+member.size)
 
 @dataclass(frozen=True)

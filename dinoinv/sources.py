@@ -121,6 +121,8 @@ class PhotoFolder:
         if '://' in str(photos): raise DinoinvError(f'{photos} is an address: copy photos to a folder first')
         if not self.photos.exists(): raise DinoinvError(f'{photos} does not exist: give a folder of photos')
 
+    def __str__(self): return str(self.photos)
+
     def paths(self)->list[Path]:
         "Every file and link, but hidden ones and what hidden folders have"
         if self.photos.is_file(): return [self.photos]
@@ -214,7 +216,7 @@ class HubPhotos:
     def __init__(self,
         name:str, # 'hub:OWNER/NAME' or 'hub:OWNER/NAME:CONFIG'; raises `DinoinvError` if it can't be had
     ):
-        rows = _load_dataset(name)
+        self.name,rows = name,_load_dataset(name)
         from datasets import Image as ImageColumn # slow to import
         features = next(iter(rows.values())).features
         self.image,self.label = _columns(name, features)
@@ -222,6 +224,8 @@ class HubPhotos:
         raw = ImageColumn(decode=False)
         self.images = {k: v.select_columns([self.image]).cast_column(self.image, raw) for k,v in rows.items()}
         self.labels = {k: v[self.label] if self.label else [None]*len(v) for k,v in rows.items()}
+
+    def __str__(self): return self.name
 
 # %% ../nbs/support/sources.ipynb #cab653cd
 @patch
