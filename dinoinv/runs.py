@@ -19,6 +19,7 @@ import torch, torch.nn as nn
 from .core import REMAKE, DinoinvError, check_empty, full_disk_said, load_json, number, one_line
 from .core import remove, save_json, whole
 from .decoder import Decoder, LinearProbe
+from .pairs import ALIASES
 
 # %% ../nbs/support/runs.ipynb #0fd95ce5
 DECODER_REMEDY = 'copy it anew, or train it again with dinoinv_train' # for one that is damaged
@@ -190,7 +191,8 @@ def check_run(
     to_resume = 'add --resume (resume=True) to take it up'
     if not resume: raise DinoinvError(f'{out} holds a run already: {to_resume}, {other}')
     have = load_run(out, *want)
-    same = lambda k,a,b: a == b or k in ('workers','cache_mb') or k in lower and number()[1](a) and b < a
+    may_differ = 'workers','cache_mb',*ALIASES
+    same = lambda k,a,b: a == b or k in may_differ or k in lower and number()[1](a) and b < a
     before = lambda g,k,v: have[g].get(k, getattr(settings, k, v))
     each = [(k, before(g, k, v), v) for g in want for k,v in want[g].items()]
     diff = '; '.join(f'{k}: {a} before, {b} now' for k,a,b in each if not same(k, a, b))

@@ -138,8 +138,11 @@ def photo(rng, rgb):
 # %% ../nbs/support/textures.ipynb #c3c0447a
 FAMILIES = {}
 def family(f):
-    "Register `f` as a family of textures"
-    FAMILIES[f.__name__] = f
+    "Register `f` as a family of textures; raises `DinoinvError` if another module has one of that name"
+    name,there = f.__name__,FAMILIES.get(f.__name__)
+    if there and there.__module__ != f.__module__: # else it is written anew, as when a cell is run again
+        raise DinoinvError(f'{there.__module__} has a family {name} already: choose another name')
+    FAMILIES[name] = f
     return f
 
 # %% ../nbs/support/textures.ipynb #fe1c7696
