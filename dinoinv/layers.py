@@ -19,7 +19,7 @@ from .decoder import LinearProbe, ResidualBlock, normalise, psnr
 from .features import Encoder, amp_dtype
 from .inference import encoder_by
 from .pairs import load_meta
-from .runs import check_run
+from .runs import check_run, read_state
 from .train import TrainConfig, load_batches, make_optimizer
 
 # %% ../nbs/04b_layers.ipynb #57549731
@@ -151,10 +151,10 @@ def _windows(states, pixels, layers, cfg, unit, rng):
 def _loss(decoder, states, pixels, cfg, rng):
     "The L1 of a batch"
     device = next(decoder.parameters()).device
-    half = amp_dtype(str(device)) if cfg.amp else None
+    half = cfg.amp and amp_dtype(str(device)) == torch.bfloat16 # in float16 small gradients would be lost
     layers = draw_layers(decoder.states, rng)
     f,x = (o.to(device) for o in _windows(states, pixels, layers, cfg, decoder.unit, rng))
-    with torch.autocast(device.type, dtype=half, enabled=half is not None): y = decoder(f.float(), layers)
+    with torch.autocast(device.type, torch.bfloat16, enabled=half): y = decoder(f.float(), layers)
     return (y-x.float()/255).abs().mean()
 
 # %% ../nbs/04b_layers.ipynb #bb1320e2
@@ -162,9 +162,12 @@ def _save(parts, done, path):
     with atomic_path(path) as p: torch.save({k: o.state_dict() for k,o in parts.items()} | dict(done=done), p)
 
 def _load(parts, path):
-    s = torch.load(path, map_location='cpu', weights_only=True)
-    for k,o in parts.items(): o.load_state_dict(s[k])
-    return s['done']
+    try:
+        s = read_state(Path(path))
+        for k,o in parts.items(): o.load_state_dict(s[k])
+        return s['done']
+    except Exception as e: # PyTorch raises anything at all
+        raise DinoinvError(f'{path} is damaged: delete it, and the training starts over') from e
 
 @torch.enable_grad()
 def train_layers(
@@ -211,7 +214,10 @@ def one_size(
     tokens:int,      # at most, in all
     unit:int=14,     # px per token
 )->PairsDataset: # itself, of fewer pairs
-    "Keep pairs of the commonest size, evenly from the list, at most `tokens` tokens of them but eight pairs"
+    "Keep pairs of the commonest size, at most `tokens` tokens but eight pairs; `DinoinvError` if none"
+    if not ds.sizes:
+        pairs,split = ds.folder.parent,ds.folder.name
+        raise DinoinvError(f'{pairs} has no {split} pairs: make some, with other --fractions or more photos')
     size = max(set(ds.sizes), key=ds.sizes.count)
     chosen = [i for i,s in enumerate(ds.sizes) if s == size]
     chosen = evenly(chosen, max(tokens*unit**2//(size[0]*size[1]), 8))

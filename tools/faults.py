@@ -15,7 +15,7 @@ Each trial runs in a fork of this process, made after the imports, so that it ta
 """
 import argparse, json, os, re, shutil, signal, subprocess, sys, tarfile, tempfile, time, traceback
 from collections import Counter
-from dataclasses import replace
+from dataclasses import fields, replace
 from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
@@ -615,11 +615,11 @@ def train_writers(t, n):
         shutil.rmtree(out)
 
 BAD = [None, '1', -1, NAN, INF, True] # for any number; each setting may have more
-WORST_TRAIN = {k: BAD for k in ('epochs','lr','beta2','batch_size','crop','val_crop','clip','width','blocks','shortcut_lr','seed',
-                                'workers','cache_mb','val_every')}
+WORST_TRAIN = {f.name: BAD for f in fields(TrainConfig) if type(f.default) in (int,float)}
 WORST_TRAIN |= dict(amp=[7,'no',None,0], head=['','nope',None,3], schedule=['','cosine',None,3])
+assert WORST_TRAIN.keys() == {f.name for f in fields(TrainConfig)}, 'a setting of another kind has come: give its worst values'
 MORE = dict(epochs=[0,1.5], lr=[0,1e9], batch_size=[0,10**9], crop=[0], val_crop=[0,5], width=[0,20,10**9], blocks=[10**9],
-            seed=[2**70], workers=[10**6], val_every=[0])
+            seed=[2**70], workers=[10**6], shuffle_buffer=[.5], val_every=[0])
 
 def train_options(t, n):
     "Every setting's worst values are refused before any work, with its name in the message"
