@@ -15,7 +15,7 @@ import numpy as np, torch
 from fastcore.basics import patch
 
 # %% ../nbs/05_study.ipynb #c16ceb18
-from .core import DinoinvError, command, progress, save_json, versions
+from .core import DinoinvError, command, load_json, progress, save_json, versions
 from .dataset import PairsDataset, parse_layers, prepare_pairs
 from .decoder import LinearProbe, low_pass, psnr
 from .features import DEFAULT, Encoder, control, layers_name, load_encoder
@@ -27,8 +27,8 @@ from .measures import band_gain, band_rings, bands, centres, feature_cosine, pai
 from .measures import ring_ratios, ring_sums, rings, score_row
 from .pairs import load_meta
 from .plan import VARIED, Job, Stages, StudyConfig, all_jobs, announced, centre_crops, check_study
-from .plan import do_jobs, epoch_seconds, job_costs, origins, share_out, study_pairs, study_photos
-from .plan import view
+from .plan import do_jobs, epoch_seconds, job_costs, origins, photo_count, share_out
+from .plan import study_pairs, study_photos, view
 from .rae import Reference
 from .report import findings, write_report
 from .runs import best_epoch, load_probes
@@ -52,8 +52,7 @@ class Study:
         enc = enc or load_encoder(cfg.encoder)
         self.encs = {k: e for k,e in dict(encoder=enc, control=control(enc)).items() if e}
         self.best,self.patch,self.device = cfg.decoders[-1],enc.patch,enc.device
-        save_json(self.out/'study.json', dict(source=self.source, config=asdict(cfg)))
-        crops,self.skipped = study_photos(cfg, photos, self.out)
+        crops,self.skipped = study_photos(cfg, photos, self.out, self._count(enc))
         made = {who: study_pairs(cfg, crops, e, self.out) for who,e in self.encs.items()}
         self.pairs = {who: pairs for who,(pairs,_) in made.items()}
         for _,skipped in made.values(): self.skipped |= skipped
@@ -63,6 +62,15 @@ class Study:
         test = self.dataset('encoder', 'test')
         self.test,self.test_photos = test.names,[self.photo[k] for k in test.names]
         self.edges = rings(min(map(min, test.sizes)), self.patch)
+
+# %% ../nbs/05_study.ipynb #9f1dc3d3
+@patch
+def _count(self:Study, enc):
+    "How many photos to use; it is noted, so that a study that is taken up has as many"
+    note = self.out/'study.json'
+    count = photo_count(self.cfg, enc, load_json(note) if note.exists() else {})
+    save_json(note, dict(source=self.source, config=asdict(self.cfg), photos=count))
+    return count
 
 # %% ../nbs/05_study.ipynb #17e66de8
 @patch
@@ -645,7 +653,7 @@ def dinoinv_study(
     epochs:int=None,       # of each decoder, whatever the time; default: what the budget allows
     seeds:int=3,           # of each decoder, if the budget allows
     patch:int=252,         # side of a patch, px, a multiple of 14
-    max_photos:int=None,   # to use, or textures to make; default: ten a minute, 48 at least
+    max_photos:int=None,   # to use, or textures to make; default: what the minutes allow, 48 at least
     group_by:str='file',   # what must not be in two splits: file or folder
     other:str=None,        # folder of photos of another kind to test on
     reference:str=None,    # rae: a published decoder beside ours (1.7 GB from the hub); or a folder like it
