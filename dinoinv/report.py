@@ -228,7 +228,7 @@ def plot_limits(
     for axis,(by,_) in AXES.items():
         found = {who: v[axis] for who,v in limits.items() if axis in v}
         if not found: continue
-        fig,ax = panel(xlabel=by, ylabel='PSNR (dB)', height=3.2)
+        fig,ax = panel(xlabel=by, ylabel='PSNR (dB)', height=3.5)
         ticks = set()
         for who,v in found.items():
             _limit_curve(ax, v, by, models[who]['linear_probe'], WHO[who], about['names'][who])
@@ -236,7 +236,7 @@ def plot_limits(
         ax.set_xscale('log')
         ax.minorticks_off()
         ax.set_xticks(sorted(ticks), [f'{t/1e6:.1f} M' if t > 1e5 else str(t) for t in sorted(ticks)])
-        with rc_context(STYLE): ax.legend()
+        with rc_context(STYLE): fig.legend(loc='outside upper left', ncols=2)
         figs.append(fig)
     return figs
 
