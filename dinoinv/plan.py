@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-import numpy as np, torch
+import torch
 
 # %% ../nbs/support/plan.ipynb #f20e6a37
 from .core import DinoinvError, atomic_path, check_empty, check_settings, evenly, load_json, number
@@ -262,7 +262,7 @@ def epoch_seconds(
     pairs:Path,      # folder of pairs
     cfg:TrainConfig, # settings of the decoder
     folder:Path,     # to work in; it is removed
-    n:int=64,        # training patches to time with, at most
+    n:int=32,        # training patches to time with, at most
 )->float:
     "Seconds that one epoch of a decoder takes"
     shutil.rmtree(folder, ignore_errors=True) # of a run that was interrupted
@@ -275,7 +275,7 @@ def epoch_seconds(
         start = time.perf_counter()
         train_epoch(run.model, run.opt, run.sched, run.train, cfg, run.acc)
         return time.perf_counter()-start
-    per_patch = np.mean([once(e) for e in range(3)][1:])/len(keep['train']) # the first one reads files
+    per_patch = [once(e) for e in range(2)][1]/len(keep['train']) # the first one reads files
     shutil.rmtree(folder)
     return per_patch*len(splits['train'])
 
