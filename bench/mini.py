@@ -67,19 +67,21 @@ def main(photos:str,            # folder of photos, a folder for each class
     (train,_),(test,groups) = patches('train', n),patches('test')
     print(f"{len(train)} training patches, {len(test)} test patches of {len(set(groups))} photos; {len(found)} photos in {len({p.path.split('/')[0] for p in found})} classes\n")
     print('| | ' + ' | '.join(f'{e.name} ({e.weights})' for e in encs) + ' |\n|---|---|---|')
-    def row(name, scores): print(f'| {name} | ' + ' | '.join(mean_ci(v, groups) for v in scores) + ' |', flush=True)
+    def row(name, scores, groups=groups):
+        "A line of the table: mean and interval of each encoder's scores"
+        print(f'| {name} | ' + ' | '.join(mean_ci(v, groups) for v in scores) + ' |', flush=True)
     if states:
         for state in states.split(','):
             for reach,probe in enumerate(('linear probe','neighbour probe')):
                 layer = None if state == 'final' else int(state)
                 row(f'{probe}, {state}, dB', [keeps(e, train, test, layer, reach) for e in encs])
         return
-    print('| 5-NN accuracy, classes, leave one out | ' + ' | '.join(mean_ci(sees(e, found, Path(photos))) for e in encs) + ' |', flush=True)
-    print('| tokens outside a painted square move by | ' + ' | '.join(mean_ci(mixes(e, test), groups) for e in encs) + ' |', flush=True)
-    print('| low-pass oracle, dB | ' + ' | '.join([mean_ci(psnr(low_pass(test), test).tolist(), groups)]*2) + ' |')
+    row('5-NN accuracy, classes, leave one out', [sees(e, found, Path(photos)) for e in encs], None)
+    row('tokens outside a painted square move by', [mixes(e, test) for e in encs])
+    row('low-pass oracle, dB', [psnr(low_pass(test), test).tolist()]*2)
     for layer in (0, enc.n_layers//3, enc.n_layers//2, enc.n_layers, None):
         scores = [keeps(e, train, test, layer) for e in encs]
         name = 'final output' if layer is None else f'hidden state {layer}'
-        print(f'| linear probe, {name}, dB | ' + ' | '.join(mean_ci(s, groups) for s in scores) + ' |', flush=True)
+        row(f'linear probe, {name}, dB', scores)
     gap = [a-b for a,b in zip(*scores)]
     print(f'\nfinal output, {encs[0].name} − {encs[1].name}: {mean_ci(gap, groups)} dB')

@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 
 # %% ../nbs/01_dataset.ipynb #2a0d5033
 from .core import DinoinvError, as_path, check_settings, command, listed, number, one_of, whole
-from .features import DEFAULT, Encoder, check_layers, encoder_line, load_encoder
+from .features import DEFAULT, Encoder, channels_of, check_layers, encoder_line, load_encoder
 from .images import MAX_MPX
 from .making import Work, fitting_batch, groups_waiting, make_pairs
 from .pairs import FILES, HOW_TO_MEND, SPLITS, check_target, copy_pairs, load_meta, load_pair
@@ -147,7 +147,7 @@ def prepare_pairs(
     made_by = _made_by(enc, patch, layers, fuse)
     options = dict(made_by, group_by=group_by, fractions=list(fractions), seed=seed, own_splits=own_splits)
     options['shards'] = shard_mb if shards else None
-    channels = enc.dim*(len(layers) if layers and fuse == 'concat' else 1)
+    channels = channels_of(enc.dim, layers, fuse)
     if compile: enc.model.compile()
     if batch_size == 'auto': batch_size = min(team.gather(fitting_batch(enc, patch, layers)))
     find_work = partial(_find_work, photos, pairs, made_by, options, channels, verify, max_mpx)

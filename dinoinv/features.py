@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MEAN', 'STD', 'DEFAULT', 'REMEDY', 'MINI', 'crop_to_patch', 'weights_hash', 'best_device', 'amp_dtype', 'Encoder',
-           'check_layers', 'layers_name', 'encoder_line', 'within_reach', 'at_hand', 'is_control', 'control',
-           'load_encoder', 'pca_rgb']
+           'check_layers', 'channels_of', 'layers_name', 'encoder_line', 'within_reach', 'at_hand', 'is_control',
+           'control', 'load_encoder', 'pca_rgb']
 
 # %% ../nbs/00_features.ipynb #ff7909dd
 import hashlib, urllib.error, urllib.request
@@ -111,6 +111,15 @@ def check_layers(
     if fits and len(set(layers)) == len(layers): return
     allowed = f'a list of different ones from 0 (patch embedding) to {n_layers} (last block)'
     raise DinoinvError(f'layers={layers!r}: give {allowed}, or None for the final output')
+
+# %% ../nbs/00_features.ipynb #37fd1ecd
+def channels_of(
+    dim:int,               # channels of one layer
+    layers:list[int]|None, # hidden states; None: the final output
+    fuse:str,              # how several are joined
+)->int:
+    "Channels of the features that an encoder puts out"
+    return dim*(len(layers) if layers and fuse == 'concat' else 1)
 
 # %% ../nbs/00_features.ipynb #5e23468a
 def layers_name(

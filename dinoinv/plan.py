@@ -20,7 +20,7 @@ from .core import DinoinvError, atomic_path, check_empty, check_settings, evenly
 from .core import one_of, progress, save_json, whole
 from .dataset import SHARES, prepare_pairs
 from .decoder import Decoder
-from .features import DEFAULT, Encoder
+from .features import DEFAULT, Encoder, channels_of
 from .pairs import SPLITS, load_meta
 from .sources import find_textures, open_source, photo_root, read_photo, reason
 from .textures import save_textures
@@ -118,7 +118,7 @@ def photo_count(
     if cfg.max_photos or cfg.epochs: return cfg.max_photos or most
     same = all(noted.get('config', {}).get(k) == getattr(cfg, k) for k in ('minutes','max_photos'))
     if same and 'photos' in noted: return noted['photos'] # the same when it is taken up
-    channels = enc.dim*(len(cfg.layers) if cfg.layers and cfg.fuse == 'concat' else 1)
+    channels = channels_of(enc.dim, cfg.layers, cfg.fuse)
     per_crop = crop_seconds(enc, PRESETS[cfg.decoders[-1]], channels)
     per_photo = ALL_EPOCHS*4*cfg.fractions[0]*per_crop # four patches, the share of photos that is trained on
     return max(48, min(most, int(.6*60*cfg.minutes/per_photo)))
