@@ -24,13 +24,13 @@ from fastcore.script import call_parse
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 from dinoinv.core import save_json
-from dinoinv.dataset import PairsDataset, describe, prepare_pairs
+from dinoinv.dataset import PairsDataset, describe, load_batches, prepare_pairs
 from dinoinv.features import amp_dtype, load_encoder
 from dinoinv.inference import evaluate, score_table
 from dinoinv.pairs import FILES
 from dinoinv.textures import save_textures
-from dinoinv.train import PRESETS, fit_probes, load_batches, make_optimizer, new_decoder, predict
-from dinoinv.train import train_decoder
+from dinoinv.scores import fit_probes, predict
+from dinoinv.train import PRESETS, make_optimizer, new_decoder, train_decoder
 
 tmp = Path(tempfile.mkdtemp())
 
@@ -214,10 +214,10 @@ def clocked(spent, names):
 
 def checks():
     "CPU time of hashes, finiteness and form checks, in threads beside the encoder too"
-    from dinoinv import dataset, making, pairs, train
+    from dinoinv import dataset, making, pairs, scores, train
     spent = [0.]
     clocked(spent, {pairs: ['digest','is_finite','_grid_fault','_noted_unit'], making: ['fingerprint','is_finite','pair_fault'],
-                    dataset: ['_check_places'], train: ['_check_finite','info_digest']})
+                    dataset: ['_check_places'], train: ['_check_finite'], scores: ['info_digest']})
     save_textures(tmp/'photos', 48, seed=0, size=504)
     for name in 'untrained','mini':
         enc = load_encoder(name)

@@ -17,11 +17,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchmetrics.functional.image import structural_similarity_index_measure as ssim
 from dinoinv import decoder as decoder_module
 from dinoinv.core import load_json, save_json
-from dinoinv.dataset import PairsDataset
+from dinoinv.dataset import PairsDataset, load_batches
 from dinoinv.decoder import Decoder, LinearProbe, bounded, normalise
 from dinoinv.features import amp_dtype, encoder_line
 from dinoinv.inference import bootstrap_ci
-from dinoinv.train import PRESETS, TrainConfig, average, load_batches, make_optimizer, predict, validate
+from dinoinv.scores import average, predict, validate
+from dinoinv.train import PRESETS, TrainConfig, make_optimizer
 
 # ---- decoders that were tried ----
 

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['FULL', 'LOCK', 'REMAKE', 'LINE', 'DinoinvError', 'DiskFull', 'full_disk_said', 'one_line', 'atomic_path', 'is_litter',
            'remove', 'remove_litter', 'one_writer', 'check_empty', 'listed', 'evenly', 'save_json', 'as_path',
-           'load_json', 'is_name', 'whole', 'one_of', 'number', 'check_settings', 'takes', 'command', 'notice',
-           'progress', 'versions']
+           'load_json', 'is_name', 'whole', 'multiple_of', 'one_of', 'number', 'check_settings', 'takes', 'command',
+           'notice', 'progress', 'versions']
 
 # %% ../nbs/support/core.ipynb #9cb64762
 import errno, inspect, json, os, platform, re, shutil, sys, textwrap, warnings
@@ -184,7 +184,7 @@ def as_path(
     if not isinstance(path, str): return path # a `Path`, or a `UPath` already
     if '://' not in path: return Path(path)
     try: from upath import UPath # an optional library
-    except ImportError: raise DinoinvError(f'{path}: to read it, pip install "dinoinv[scale]"') from None
+    except ImportError: raise DinoinvError(f"{path}: it takes pip install 'universal_pathlib>=0.3'") from None
     try:
         place = UPath(path)
         place.fs # raises if there is no such kind of storage, or the library for it is not installed
@@ -228,6 +228,15 @@ def whole(
     words = f'a whole number from {low} ' + ('up' if high is None else f'to {high}')
     fits = lambda v: low <= v and (high is None or v <= high)
     return words, lambda v: isinstance(v, Integral) and not isinstance(v, bool) and fits(v)
+
+# %% ../nbs/support/core.ipynb #85e6cb01
+def multiple_of(
+    n:int,              # what divides it
+    high:int|None=None, # the largest
+)->tuple[str,Callable]:
+    "The rule for a positive multiple of `n`"
+    positive = whole(n, high)[1]
+    return f'a multiple of {n}' + (f' up to {high}' if high else ''), lambda v: positive(v) and v%n == 0
 
 # %% ../nbs/support/core.ipynb #e8904107
 def one_of(
@@ -317,7 +326,7 @@ def command(
         run_as = getattr(caller.get('__spec__'), 'name', None) # with `python -m`
         ours = Path(sys.argv[0]).stem == func.__name__ or run_as and func.__module__ in (run_as,'__main__')
         if args or kwargs or not (main and ours): return func(*args, **kwargs)
-        kwargs = vars(_parser(func).parse_args())
+        kwargs = vars(_parser(func).parse_intermixed_args()) # options may stand between arguments
         try: func(**kwargs)
         except (Exception, KeyboardInterrupt) as e:
             if kwargs.get('debug'): raise

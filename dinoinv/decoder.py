@@ -199,7 +199,7 @@ def forward(self:Decoder, features):
     tokens = features if self.literal else bounded(normalise(features, self.mean, self.std))
     seen = self.blocks(self.stem(tokens))
     pixels = self.out(seen).float()
-    if self.shortcut: pixels = pixels + self.shortcut(self.factor(seen)*tokens)
+    if self.shortcut: pixels = pixels + self.shortcut((self.factor(seen)*tokens).to(tokens.dtype))
     return self.upsample(pixels)
 
 # %% ../nbs/02_decoder.ipynb #8538b96a

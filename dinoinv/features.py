@@ -62,6 +62,12 @@ def amp_dtype(
 # %% ../nbs/00_features.ipynb #9ffa36f8
 MEAN,STD = (.485,.456,.406),(.229,.224,.225) # of pixels by colour, in ImageNet; DINOv2 was trained with these
 
+def _hash_with(weights, mean, std, forward):
+    "The hash `weights`, changed where pixels or `forward` are treated otherwise than for DINOv2"
+    given,usual = (torch.tensor([[*m],[*s]]) for m,s in ((mean,std), (MEAN,STD)))
+    if torch.equal(given, usual) and not forward: return weights
+    return hashlib.sha256(repr((weights, given.tolist(), sorted(forward.items()))).encode()).hexdigest()[:12]
+
 class Encoder:
     "A frozen DINOv2 `model`: images in, patch grids `(B,C,H/14,W/14)` out"
     def __init__(self,
@@ -75,7 +81,7 @@ class Encoder:
         **forward,           # what else to tell `model`, such as `interpolate_pos_encoding=True`
     ):
         self.name,self.revision,self.device,self.forward = name,revision,device or best_device(),forward
-        self.weights = weights_hash(model) # before anything is rounded
+        self.weights = _hash_with(weights_hash(model), mean, std, forward) # before anything is rounded
         self.mean,self.std = (torch.tensor(v).view(3,1,1) for v in (mean,std))
         c = self.config = model.config
         self.patch,self.dim,self.n_layers = c.patch_size,c.hidden_size,c.num_hidden_layers
@@ -148,7 +154,7 @@ def _batch(images, patch, device):
         raise DinoinvError(f'images of several sizes in one batch: {sizes}; encode them one by one')
     h,w = sizes[0]
     if h%patch or w%patch:
-        remedy = f'both sides must be multiples of {patch}; crop_to_patch(image) makes them so'
+        remedy = f'both sides must be multiples of {patch}; crop_to_patch(image, {patch}) makes them so'
         raise DinoinvError(f'image of {w}×{h} px: {remedy}')
     return torch.stack(xs)
 
@@ -285,12 +291,13 @@ def _untrained():
     return _random_weights(Dinov2Model, small)
 
 def load_encoder(
-    name:str=DEFAULT,       # see the table above
+    name:str|Path=DEFAULT,  # see the table above
     revision:str|None=None, # hub branch, tag or commit
     device:str|None=None,   # 'cuda', 'mps' or 'cpu'; default: the fastest there is
     amp:bool=True,          # half precision, where it is native
 )->Encoder:
     "A frozen DINOv2 encoder; raises `DinoinvError` when its weights can't be had or are not DINOv2's"
+    name = str(name) # a folder may come as a `Path`
     if name == 'auto': name = at_hand(revision)
     if name == 'untrained': return Encoder(_untrained(), name, device=device, amp=amp)
     if name.startswith('untrained:'):

@@ -21,11 +21,11 @@ from traitlets import Unicode
 
 # %% ../nbs/support/gallery.ipynb #92b254c8
 from .core import DinoinvError, atomic_path, check_empty, check_settings, command, evenly
-from .core import is_name, listed, load_json, notice, number, progress, save_json, whole
+from .core import is_name, listed, load_json, notice, number, one_writer, progress, save_json, whole
 from .dataset import prepare_pairs
 from .decoder import low_pass
 from .features import DEFAULT, at_hand, encoder_line, is_control, load_encoder
-from .images import to_tensor
+from .images import to_bytes, to_tensor
 from .inference import ERROR_TOP, compare_figure, evaluate, score_table
 from .runs import epoch_line
 from .textures import save_textures
@@ -181,7 +181,7 @@ def pictures(self:Runs,
 def _low_pass(im, info):
     unit = info['encoder'].get('unit') # px per token
     blurred = low_pass(to_tensor(np.asarray(im))[None], unit if whole(1)[1](unit) else 14)[0]
-    return Image.fromarray((blurred*255).round().byte().permute(1,2,0).numpy())
+    return Image.fromarray(to_bytes(blurred).permute(1,2,0).numpy())
 
 # %% ../nbs/support/gallery.ipynb #0a42f748
 @patch
@@ -390,15 +390,15 @@ def _whose(encoder):
 # %% ../nbs/support/gallery.ipynb #94d2cac3
 def _make_demo(out, encoder, n, epochs, seed):
     "Everything in the folder of a demo but its pages; returns `summary.json` of the results"
-    print(f'1/4  {n} textures → {out}/photos')
+    print(f'1/4  {n} textures -> {out}/photos')
     save_textures(out/'photos', n, seed, 308)
     enc = load_encoder(encoder)
-    print(f'2/4  features from {enc.name} → {out}/pairs')
+    print(f'2/4  features from {enc.name} -> {out}/pairs')
     prepare_pairs(out/'photos', out/'pairs', enc, patch=154, group_by='file', seed=seed)
-    print(f'3/4  a decoder → {out}/run')
+    print(f'3/4  a decoder -> {out}/run')
     cfg = TrainConfig(epochs=epochs, crop=140, val_crop=154, seed=seed)
     train_decoder(out/'pairs', out/'run', cfg, resume=(out/'run/config.json').exists())
-    print(f'4/4  reconstructions → {out}/results')
+    print(f'4/4  reconstructions -> {out}/results')
     return evaluate(out/'run/best', out/'pairs', out/'results')
 
 def _say_what_to_look_at(out, summary, seconds):
@@ -423,9 +423,10 @@ def dinoinv_demo(
     settings = dict(encoder=encoder, n=n, epochs=epochs, seed=seed)
     check_settings(settings, dict(n=whole(10), epochs=whole(1), seed=whole(0)))
     out,start = Path(out),time.perf_counter()
-    _begin(out, settings)
-    summary = _make_demo(out, **settings)
-    contact_sheet(out/'results', out/'reconstructions.png')
-    Gallery(out/'results').save(out/'gallery.html', 'Reconstructions of the demo')
+    with one_writer(out):
+        _begin(out, settings)
+        summary = _make_demo(out, **settings)
+        contact_sheet(out/'results', out/'reconstructions.png')
+        Gallery(out/'results').save(out/'gallery.html', 'Reconstructions of the demo')
     _say_what_to_look_at(out, summary, time.perf_counter()-start)
     return summary

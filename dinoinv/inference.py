@@ -23,13 +23,13 @@ from .core import progress, save_json, versions, whole
 # %% ../nbs/04_inference.ipynb #5730c653
 from .decoder import Decoder
 from .features import Encoder, best_device, encoder_line, load_encoder, weights_hash, within_reach
-from .images import to_tensor
+from .images import to_bytes, to_tensor
 from .making import batches_by_shape
 from .results import begin_results, check_inputs, check_out, kept_samples, write_sample
 from .runs import DECODER_REMEDY, SCORES, best_epoch, epoch_line, load_probes, load_whole
 from .samples import check_encoder, encoder_of, pair_samples, photo_samples, split_of
-from .sources import reason
-from .train import average, baseline_preds, image_metrics
+from .sources import is_elsewhere, place_of, reason
+from .scores import average, baseline_preds, image_metrics
 
 # %% ../nbs/04_inference.ipynb #86ed4922
 def _check_folder(path):
@@ -41,7 +41,7 @@ def _check_folder(path):
         raise DinoinvError(f'the run in {run} has no decoder at present: {remedy}')
     if path.is_dir() and not (path/'config.json').exists():
         raise DinoinvError(f'{no} (no config.json): give a folder such as RUN/best')
-    if not within_reach(str(path)):
+    if not within_reach(path.as_posix()): # on Windows, too, a hub id has a slash
         remedy = 'it is neither a folder such as RUN/best, nor could it be had from the HuggingFace hub'
         raise DinoinvError(f'no decoder at {path}: {remedy}')
 
@@ -156,7 +156,7 @@ def compare_figure(
         return Image.fromarray(np.asarray(fig.canvas.buffer_rgba())[...,:3].copy())
 
 # %% ../nbs/04_inference.ipynb #62f5fdc4
-def _bytes(x): return (x.clamp(0,1)*255).round().byte().permute(1,2,0).numpy()
+def _bytes(x): return to_bytes(x).permute(1,2,0).numpy()
 
 def _db(s): return f"{s['psnr']:.2f}" if s else '–'
 
@@ -310,15 +310,9 @@ def run(self:_Evaluation, samples, batch_size, workers):
         finally: pool.shutdown(cancel_futures=True)
 
 # %% ../nbs/04_inference.ipynb #388d4158
-def _is_elsewhere(source): return str(source).startswith('hub:') or '://' in str(source)
-
-def _place(source):
-    "What is written down of a source"
-    return str(source) if _is_elsewhere(source) else str(Path(source).resolve())
-
 def _samples(dec, source, split, encoder, device):
     "The samples of `source`; for photos who encodes them, for pairs of which split they are"
-    if not str(source) or not (_is_elsewhere(source) or Path(source).exists()): # '' would be this folder
+    if not str(source) or not (is_elsewhere(source) or Path(source).exists()): # '' would be this folder
         remedy = 'give a folder of pairs, a photo or a folder of photos'
         raise DinoinvError(f'{str(source)!r} does not exist: {remedy}')
     if '://' in str(source) or (Path(source)/'meta.json').exists():
@@ -373,7 +367,7 @@ def evaluate(
     if feature_cosine: encoder = _own_encoder(dec, encoder, device)
     samples,enc,split = _samples(dec, source, split, encoder, device)
     inputs = {k: weights_hash(m) for k,m in dict(decoder=dec, **probes).items()}
-    inputs |= dict(source=_place(source), split=split, feature_cosine=feature_cosine)
+    inputs |= dict(source=place_of(source), split=split, feature_cosine=feature_cosine)
     if measures: inputs['measures'] = sorted(measures)
     if resume: check_inputs(out, inputs)
     with one_writer(out):

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['state_names', 'hidden_states', 'LayersDecoder', 'fit_states', 'draw_layers', 'train_layers', 'reconstruct_layers',
-           'one_size', 'encode_pairs', 'score_states', 'dinoinv_layers']
+           'one_size', 'encode_pairs', 'score_states', 'fit_layers', 'dinoinv_layers']
 
 # %% ../nbs/04b_layers.ipynb #6ee0680e
 from collections.abc import Sequence
@@ -14,13 +14,15 @@ from fastcore.basics import patch
 from huggingface_hub import PyTorchModelHubMixin
 from .core import DinoinvError, atomic_path, check_empty, check_settings, command, evenly, load_json
 from .core import number, one_writer, progress, save_json, whole
-from .dataset import PairsDataset
+from .dataset import PairsDataset, load_batches
 from .decoder import LinearProbe, ResidualBlock, normalise, psnr
 from .features import Encoder, amp_dtype
+from .images import to_bytes
 from .inference import encoder_by
 from .pairs import load_meta
-from .runs import check_run, read_state
-from .train import TrainConfig, load_batches, make_optimizer
+from .runs import check_run, load_parts, read_state
+from .scores import pairs_key
+from .train import TrainConfig, make_optimizer
 
 # %% ../nbs/04b_layers.ipynb #57549731
 def state_names(
@@ -74,7 +76,7 @@ def weights(self:LayersDecoder,
     ridge:float=.05, # share of each error's variance that is taken for its own
 )->torch.Tensor: # one for each, their sum is 1
     "How much each of these states counts in the sum: the optimal weights of Bates and Granger"
-    e = self.error[list(layers)][:,list(layers)]
+    e = self.error[list(layers)][:,list(layers)].float()
     w = torch.linalg.solve(e + ridge*e.diagonal().diag(), torch.ones_like(e[0]))
     return w/w.sum()
 
@@ -82,14 +84,14 @@ def weights(self:LayersDecoder,
 @patch
 def forward(self:LayersDecoder, states, layers):
     "Pictures `(B,3,14h,14w)` of `states` `(B,S,C,h,w)`, which are those at positions `layers`"
-    weights,linear,hidden = self.weights(layers),0,0
+    weights,linear,hidden = self.weights(layers).to(states.dtype),0,0
     for k,(l,w) in enumerate(zip(layers, weights)):
         x = normalise(states[:,k], self.mean[l], self.std[l])
         linear = linear + w*self.shortcut_in[l](x)
         hidden = hidden + w*self.adapters[l](x)
     seen = self.blocks(F.gelu(hidden))
     factor = 2*self.scale(seen).float().sigmoid()
-    y = self.shortcut_out(factor*linear).float() + self.out(seen).float()
+    y = self.shortcut_out((factor*linear).to(linear.dtype)).float() + self.out(seen).float()
     return F.pixel_shuffle(y, self.unit)
 
 # %% ../nbs/04b_layers.ipynb #f46f7bae
@@ -164,7 +166,7 @@ def _save(parts, done, path):
 def _load(parts, path):
     try:
         s = read_state(Path(path))
-        for k,o in parts.items(): o.load_state_dict(s[k])
+        load_parts(parts, s)
         return s['done']
     except Exception as e: # PyTorch raises anything at all
         raise DinoinvError(f'{path} is damaged: delete it, and the training starts over') from e
@@ -229,11 +231,12 @@ def encode_pairs(
     ds:PairsDataset, # pairs of one size
 )->tuple[torch.Tensor,torch.Tensor]: # (N,L,C,h,w) fp16; (N,3,14h,14w) bytes
     "All hidden states of the pictures of some pairs, and their pixels"
-    states,pixels = [],[]
+    states = pixels = None
     for b in progress(load_batches(ds, 8, device=enc.device), desc=f'encoding with {enc.name}', unit='batch'):
-        states.append(hidden_states(enc, b['target']).half().cpu())
-        pixels.append((b['target']*255).round().byte().cpu())
-    return torch.cat(states),torch.cat(pixels)
+        s,x = hidden_states(enc, b['target']).half().cpu(), to_bytes(b['target']).cpu()
+        if states is None: states,pixels = (o.new_empty(len(ds), *o.shape[1:]) for o in (s,x))
+        states[b['index']],pixels[b['index']] = s,x # a list of batches would need the memory twice
+    return states,pixels
 
 # %% ../nbs/04b_layers.ipynb #7ca3b6f9
 @torch.no_grad()
@@ -261,6 +264,25 @@ def _begin_run(run, settings):
     save_json(file, about)
 
 # %% ../nbs/04b_layers.ipynb #2e40b01b
+def fit_layers(
+    enc:Encoder,         # whose states these are
+    states:torch.Tensor, # (N,L,C,h,w), of training pictures
+    pixels:torch.Tensor, # (N,3,14h,14w), bytes
+    probes:list[LinearProbe], # of each state
+    steps:int,           # of training
+    cfg:TrainConfig,     # rates, batch size, crop and seed
+    run:Path,            # folder: `best/`, and while it trains `state.pt`
+)->LayersDecoder:
+    "A new decoder that starts from `probes`, trained and saved; taken up where it was interrupted"
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(cfg.seed)
+        made_by = dict(name=enc.name, weights=enc.weights)
+        dec = LayersDecoder(len(probes), enc.dim, unit=enc.patch, encoder=made_by)
+    dec.start_from(probes, states, pixels).to(enc.device)
+    train_layers(dec, states, pixels, steps, cfg, run/'state.pt').save_pretrained(run/'best')
+    (run/'state.pt').unlink(missing_ok=True)
+    return dec
+
 def _run_layers(pairs, run, enc, steps, seed, gb):
     "Train a decoder on the pairs' training split, score it on their validation split, save both"
     room = int(gb*1e9)//(2*(enc.n_layers+2)*enc.dim) # tokens, two bytes a number
@@ -268,17 +290,10 @@ def _run_layers(pairs, run, enc, steps, seed, gb):
     states,pixels = encode_pairs(enc, one_size(whole_patches('train'), room, enc.patch))
     val = encode_pairs(enc, one_size(whole_patches('val'), room//4, enc.patch))
     probes = fit_states(states, pixels, enc.patch)
-    about = dict(name=enc.name, weights=enc.weights)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        dec = LayersDecoder(len(probes), enc.dim, unit=enc.patch, encoder=about)
-    dec.start_from(probes, states, pixels).to(enc.device)
-    train_layers(dec, states, pixels, steps, TrainConfig(seed=seed), run/'state.pt')
-    dec.save_pretrained(run/'best')
+    dec = fit_layers(enc, states, pixels, probes, steps, TrainConfig(seed=seed), run)
     scores = score_states(dec, probes, *val)
     sizes = dict(n=len(val[0]), trained_on=len(states), parameters=dec.n_params)
-    save_json(run/'scores.json', scores | sizes | dict(encoder=about, states=state_names(enc)))
-    (run/'state.pt').unlink(missing_ok=True)
+    save_json(run/'scores.json', scores | sizes | dict(encoder=dec.encoder, states=state_names(enc)))
 
 # %% ../nbs/04b_layers.ipynb #820fd962
 @command
@@ -296,7 +311,8 @@ def dinoinv_layers(
     run,made_by = Path(run),load_meta(pairs)['encoder']
     enc = encoder_by(encoder, made_by)
     with one_writer(run):
-        about = dict(pairs=str(Path(pairs).resolve()), weights=enc.weights, steps=steps, seed=seed, gb=gb)
+        about = dict(pairs=str(Path(pairs).resolve()), key=pairs_key(pairs), weights=enc.weights)
+        about |= dict(steps=steps, seed=seed, gb=gb)
         _begin_run(run, about)
         if not (run/'scores.json').exists(): _run_layers(pairs, run, enc, steps, seed, gb)
     s = load_json(run/'scores.json')

@@ -194,7 +194,7 @@ def add(self:PartWriter,
 
 @patch
 def keep(self:PartWriter, name:str):
-    "A pair is right: a new shard takes it over, in a folder it stays"
+    "The pair is valid: a new shard copies it, in a folder it stays where it is"
     self.ready[name].set_result(self.work.files(self.part, name) if self.work.shard_mb else None)
 
 @patch

@@ -16,8 +16,8 @@ from pathlib import Path
 import torch
 
 # %% ../nbs/support/plan.ipynb #f20e6a37
-from .core import DinoinvError, atomic_path, check_empty, check_settings, evenly, load_json, number
-from .core import one_of, progress, save_json, whole
+from .core import DinoinvError, atomic_path, check_empty, check_settings, evenly, load_json
+from .core import number, one_of, progress, save_json, whole
 from .dataset import SHARES, prepare_pairs
 from .decoder import Decoder
 from .features import DEFAULT, Encoder, channels_of
@@ -53,18 +53,17 @@ class StudyConfig:
         rules |= {k: TRAIN_RULES[k] for k in ('epochs','seed')}
         above_zero = 'three numbers above 0 that sum to 1', lambda v: SHARES[1](v) and min(v) > 0
         rules |= dict(fractions=above_zero)
-        rules |= dict(patch=('a multiple of 14', lambda v: whole(14)[1](v) and v%14 == 0))
         check_settings(asdict(self), {k: r for k,r in rules.items() if getattr(self, k) is not None})
 
 # %% ../nbs/support/plan.ipynb #40dfec52
 def _changed(path):
     "When a photo was changed last, or the tar that it is in; 0 for a dataset of the hub"
     file = next((o for o in (path,*path.parents) if o.is_file()), None)
-    return file.stat().st_mtime if file else 0
+    return file.stat().st_mtime_ns if file else 0
 
 def centre_crops(
     photos:str|Path, # where they are, see `open_source`
-    out:str|Path,    # folder for the crops, by folder or label; what is there and newer is kept
+    out:str|Path,    # folder for the crops, by folder or label; what is there of the same photo is kept
     side:int,        # px, at most
     n:int,           # photos, at most, evenly from the list
 )->dict[str,str]: # why files were skipped
@@ -75,14 +74,17 @@ def centre_crops(
     keep = {out/folder(p)/f'{p.name}.png': p for p in evenly(found, n)}
     for old in set(out.rglob('*.png'))-set(keep): old.unlink()
     for dst,photo in progress(keep.items(), desc='photos', unit='photo'):
-        if dst.exists() and dst.stat().st_mtime >= _changed(photo_root(photos)/photo.path): continue
+        changed = _changed(photo_root(photos)/photo.path)
+        if dst.exists() and dst.stat().st_mtime_ns == changed: continue
         try: im = read_photo(source, photo)
         except Exception as e: # the libraries raise anything at all
             skipped[photo.path] = reason(e)
             continue
         x,y = (max(s-side, 0)//2 for s in im.size)
         middle = im.crop((x, y, x+min(side, im.width), y+min(side, im.height)))
-        with atomic_path(dst) as t: middle.save(t, compress_level=1)
+        with atomic_path(dst) as t:
+            middle.save(t, compress_level=1)
+            os.utime(t, ns=(changed,changed)) # so that another photo is noticed, an older one too
     return skipped
 
 # %% ../nbs/support/plan.ipynb #af3c3480
@@ -251,8 +253,12 @@ def view(
     meta = load_meta(pairs)
     meta['splits'] = {s: {k: v for k,v in ks.items() if keep(s, k)} for s,ks in meta['splits'].items()}
     out.mkdir(parents=True, exist_ok=True)
-    for s in SPLITS:
-        if not (out/s).exists(): (out/s).symlink_to(os.path.relpath(pairs/s, out))
+    try:
+        for s in [s for s in SPLITS if not (out/s).exists()]:
+            (out/s).symlink_to(os.path.relpath(pairs/s, out), target_is_directory=True)
+    except OSError as e:
+        remedy = 'choose a folder on another disk'
+        raise DinoinvError(f'{out} takes no links, which a study needs: {remedy}') from e
     save_json(out/'meta.json', meta)
     return out
 
@@ -261,6 +267,7 @@ def view(
 def epoch_seconds(
     pairs:Path,      # folder of pairs
     cfg:TrainConfig, # settings of the decoder
+    probes:dict,     # fitted to these pairs; the decoder starts from the last one
     folder:Path,     # to work in; it is removed
     n:int=32,        # training patches to time with, at most
 )->float:
@@ -269,7 +276,8 @@ def epoch_seconds(
     splits = load_meta(pairs)['splits']
     keep = {s: set(evenly(list(splits[s]), m)) for s,m in dict(train=n, val=2).items()}
     run = Run(view(pairs, folder/'pairs', lambda s,k: k in keep.get(s, ())), folder/'run', cfg)
-    run.begin()
+    run.probes = probes
+    run._model()
     def once(epoch):
         run.train.epoch = epoch
         start = time.perf_counter()

@@ -63,7 +63,7 @@ def verdict(
 # %% ../nbs/support/report.ipynb #33e824c0
 INK = '#1a2b3c' # a colour that nothing else has, to be replaced by that of the page's text
 WHO = dict(encoder='#E0641A', control='#3A8FD0')
-BAND = {'global colour':'#CC79A7', 'layout':'#109E73', 'mid-level texture':'#D99A1C', 'fine detail':'#3A8FD0'}
+BAND = {'global colour':'#CC79A7', 'layout':'#109E73', 'mid-level texture':'#D99A1C', 'fine detail':'#7B61C4'}
 SCALE = '#8a8f98' # of the oracle, and of lines that only help the eye
 INKED = 'text.color axes.edgecolor axes.labelcolor axes.titlecolor xtick.color ytick.color'
 STYLE = {'svg.fonttype':'none', 'font.size':9.5, 'axes.titlesize':9.5, 'legend.fontsize':8.5,
@@ -127,8 +127,8 @@ def plot_depth(
     for who,by in d['decoder'].items():
         name,style = about['names'][who],dict(color=WHO[who])
         db = lambda rows: [rows[k]['psnr'] for k in d['names']]
-        ax.plot(d['names'], db(by), 'D-', **style, lw=2, ms=4, label=f'{name}: one decoder for all layers')
-        ax.plot(d['names'], db(d['probe'][who]), 'o--', **style, lw=1, ms=3, label=f'{name}: linear probe')
+        ax.plot(d['names'], db(d['probe'][who]), 'o-', **style, lw=2, ms=4, label=f'{name}: linear probe')
+        ax.plot(d['names'], db(by), 'D--', **style, lw=1, ms=3, label=f'{name}: one decoder for all layers')
         ax.plot(['all'], [by['all']['psnr']], '*', **style, ms=10)
     ax.plot([], [], '*', color=SCALE, label='all states at once')
     with rc_context(STYLE): ax.legend()

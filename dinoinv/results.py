@@ -108,7 +108,7 @@ def begin_results(
 )->None:
     "Mark `out` as unfinished, and delete older samples but those in `keep`"
     older = {p.parent.name for p in out.glob('*/info.json')} | {s.name for s in samples}
-    doomed = [out/k for k in sorted(older-set(keep)) if (out/k).exists() and not (out/k).is_symlink()]
+    doomed = [out/k for k in sorted(older-set(keep)) if (out/k).is_dir() and not (out/k).is_symlink()]
     save_json(out/'summary.json', dict(complete=False, inputs=inputs))
     if doomed or len(keep) < len(samples): (out/'gallery.html').unlink(missing_ok=True) # it shows what was
     for d in doomed: remove(d.rename(out/f'.{d.name}.tmp')) # no sample is ever half there

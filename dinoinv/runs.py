@@ -5,19 +5,22 @@
 # %% auto #0
 __all__ = ['DECODER_REMEDY', 'PROBES', 'SCORES', 'RUN_FILES', 'RUN_REMEDY', 'load_whole', 'load_probes', 'epoch_line',
            'best_epoch', 'replace_folder', 'heal_folder', 'write_baselines', 'has_baselines', 'load_baselines',
-           'check_folder', 'load_run', 'check_run', 'check_pairs', 'read_state', 'check_state', 'check_best']
+           'check_folder', 'load_run', 'check_run', 'check_pairs', 'read_state', 'check_state', 'load_parts',
+           'check_best', 'plot_losses']
 
 # %% ../nbs/support/runs.ipynb #e7ee84a0
 import math, zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
+from functools import partial
 from io import StringIO
 from pathlib import Path
 import torch, torch.nn as nn
+from matplotlib.figure import Figure
 
 # %% ../nbs/support/runs.ipynb #9bb226ae
-from .core import REMAKE, DinoinvError, check_empty, full_disk_said, load_json, number, one_line
-from .core import remove, save_json, whole
+from .core import REMAKE, DinoinvError, atomic_path, check_empty, full_disk_said, load_json, number
+from .core import one_line, remove, save_json, whole
 from .decoder import Decoder, LinearProbe
 from .pairs import ALIASES
 
@@ -57,7 +60,8 @@ def load_probes(
 )->dict[str,LinearProbe]: # by name; empty if there are none
     "The probes saved beside a decoder or in a run; raises `DinoinvError` on damaged ones"
     paths = [Path(folder)/k for k in PROBES]
-    return {p.name: load_whole(LinearProbe, p, remedy).to(device) for p in paths if p.is_dir()}
+    load = lambda p: load_whole(LinearProbe, p, remedy).requires_grad_(False).to(device) # as `fit` makes them
+    return {p.name: load(p) for p in paths if p.is_dir()}
 
 # %% ../nbs/support/runs.ipynb #b7d33c36
 def epoch_line(
@@ -154,7 +158,7 @@ RUN_FILES = ['best', 'probes', 'state.pt', 'loss_plot.png',
 def check_folder(
     out:Path, # folder for a run
 )->None:
-    "Raise `DinoinvError` if something lies in `out` that no `config.json` speaks of, and that would be lost"
+    "Raise `DinoinvError` if `out` holds something that no `config.json` accounts for, and that would be lost"
     if not out.is_dir() or (out/'config.json').exists(): return
     check_empty(out, lambda p: p.name in (*RUN_FILES,'.best.old'))
     if (out/'state.pt').exists() or best_epoch(out/'best'):
@@ -232,6 +236,15 @@ def check_state(
     bad = [k for k,v in state['model'].items() if not v.isfinite().all()]
     if bad: raise ValueError(f'{bad[0]} holds NaN or infinite numbers')
 
+# %% ../nbs/support/runs.ipynb #7120891b
+def load_parts(
+    parts:dict, # name → what has a state
+    state:dict, # of each of them, by the same name, from `read_state`
+)->None:
+    "Load the state of each part; only that of a gradient scaler may be missing"
+    for k,o in parts.items():
+        if k in state or k != 'scaler': o.load_state_dict(state[k])
+
 # %% ../nbs/support/runs.ipynb #6c6dac88
 def check_best(
     out:Path, # folder of a run
@@ -243,3 +256,46 @@ def check_best(
     load_whole(Decoder, best, remedy)
     load_probes(best, remedy=remedy)
     best_epoch(best)
+
+# %% ../nbs/support/runs.ipynb #1fb396d8
+def _draw_curves(ax, train, val):
+    "Both curves, and a mark where validation is best; points are `(epoch, L1)`"
+    if train: ax.plot(*zip(*train), label='training')
+    ax.plot(*zip(*val), label='validation')
+    epoch,mae = min(val, key=lambda o: o[1])
+    ax.plot(epoch, mae, 'o', mfc='none', ms=9, color='C1', label=f'best: {mae:.4f}, epoch {epoch}')
+
+# %% ../nbs/support/runs.ipynb #12908545
+def _draw_baselines(ax, baselines, curve):
+    "A line for each baseline near `curve`, the numbers it is drawn for; the others as text at the upper edge"
+    span = max(curve)-min(curve) or .1*max(curve)
+    lo,hi = min(curve)-.5*span, max(curve)+.5*span
+    ax.set_ylim(max(lo-.05*span, 0), hi+.05*span)
+    label = lambda k: f"{k.replace('_',' ')}: {baselines[k]['mae']:.4f}"
+    line = partial(ax.axhline, ls='--', lw=1)
+    near = [k for k,v in baselines.items() if lo <= v['mae'] <= hi]
+    for i,k in enumerate(near, 2): line(baselines[k]['mae'], color=f'C{i}', label=label(k))
+    far = ', '.join(label(k) for k in baselines if k not in near)
+    at_top = dict(transform=ax.transAxes, va='top', fontsize=7, color='grey')
+    if far: ax.text(.01, .985, f'off this scale: {far}', **at_top)
+
+# %% ../nbs/support/runs.ipynb #7197c727
+def plot_losses(
+    log:list[dict],  # rows of `loss_log.json`
+    baselines:dict,  # what `score_baselines` returns
+    title:str='',    # what was trained, on which encoder
+    path:str|Path|None=None, # PNG to write
+)->Figure:
+    "Training and validation L1 by epoch, the best epoch marked and the baselines as lines"
+    train = [(r['epoch'], r['train_l1']) for r in log if 'train_l1' in r]
+    val = [(r['epoch'], r['val']['mae']) for r in log if r.get('val')]
+    fig = Figure(figsize=(7,4), layout='constrained')
+    ax = fig.subplots()
+    _draw_curves(ax, train, val)
+    _draw_baselines(ax, baselines, [y for _,y in train+val])
+    ax.set(xlabel='epoch', ylabel='L1 (mean absolute error, pixels in [0,1])')
+    ax.set_title(title, fontsize=9)
+    ax.legend(fontsize=7)
+    if path:
+        with atomic_path(path) as p: fig.savefig(p, dpi=110)
+    return fig

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['SUFFIXES', 'MIN_SIDE', 'OWN_SPLITS', 'Source', 'HEAD', 'File', 'tar_index', 'photo_root', 'PhotoFolder', 'HubPhotos',
-           'open_source', 'Photo', 'read_photo', 'reason', 'Survey', 'survey', 'find_textures']
+           'open_source', 'is_elsewhere', 'place_of', 'Photo', 'read_photo', 'reason', 'Survey', 'survey',
+           'find_textures']
 
 # %% ../nbs/support/sources.ipynb #b5a6e203
 import hashlib, os, posixpath, re
@@ -31,7 +32,7 @@ MIN_SIDE = 56 # px, 4×4 tokens: below that there is no grid to speak of
 def _size(file, max_mpx):
     "Height and width of an image file, upright, from its header; raises `OSError` if it can't be used"
     with image_file(file, max_mpx) as im:
-        w,h = im.size
+        w,h = (im.tag_v2[256],im.tag_v2[257]) if im.format == 'TIFF' else im.size # Pillow turns a TIFF itself
         late = im.format == 'PNG' and 'exif' not in im.info # a note behind the pixels would cost decoding
         if not late and im.getexif().get(0x0112, 1) >= 5: w,h = h,w
     if min(h,w) < MIN_SIDE: raise OSError(f'too small: {w}×{h} px, at least {MIN_SIDE} needed on each side')
@@ -40,7 +41,7 @@ def _size(file, max_mpx):
 # %% ../nbs/support/sources.ipynb #f2d6e39b
 def _plain(s):
     "`s` as a part of a pair's name: no path, no double underscore (it separates parts), at most 100 bytes"
-    s = re.sub('__+', '_', re.sub(r'[\\/:\x00-\x1f]', '-', s)).strip('_.') or 'unnamed'
+    s = re.sub('__+', '_', re.sub(r'[\\/:*?"<>|\x00-\x1f]', '-', s)).strip('_.') or 'unnamed'
     b = s.encode()
     return s if len(b) <= 100 else b[:90].decode(errors='ignore') + '-' + hashlib.sha256(b).hexdigest()[:8]
 
@@ -71,7 +72,8 @@ class File:
 def _in_folders(path, stem, folders, fault, split=None):
     "A file in these folders; the first of them, or else what lies around them, may be a split"
     first = _own_split(folders[0]) if folders else None
-    return File(path, stem, tuple(folders), first or split, bool(first), fault)
+    ours = bool(first) and split in (None,first) # in a tar named `test` a folder `train` is a class
+    return File(path, stem, tuple(folders), split or first, ours, fault)
 
 def _name_fault(name):
     "Why a file with this name is no photo; None if it may be one"
@@ -190,7 +192,7 @@ def read(self:PhotoFolder,
 def _load_dataset(name):
     "The splits of `hub:OWNER/NAME`, `hub:OWNER/NAME:CONFIG` or `hub:FOLDER`"
     if not find_spec('datasets'):
-        raise DinoinvError(f'{name}: the datasets library is missing. pip install "dinoinv[scale]"')
+        raise DinoinvError(f"{name}: the datasets library is missing. pip install 'datasets>=4'")
     import datasets # slow to import
     repo = name.removeprefix('hub:')
     if not repo: raise DinoinvError(f'{name}: give hub:OWNER/NAME')
@@ -258,6 +260,18 @@ def open_source(
     "Where photos are read from; raises `DinoinvError` if there is nothing"
     if isinstance(photos, Source): return photos
     return HubPhotos(photos) if str(photos).startswith('hub:') else PhotoFolder(photos)
+
+def is_elsewhere(
+    source:str|Path, # see `open_source`; or an address such as 's3://bucket/pairs'
+)->bool:
+    "Whether it is a dataset of the hub or an address, and no path here"
+    return str(source).startswith('hub:') or '://' in str(source)
+
+def place_of(
+    source:str|Path, # likewise
+)->str:
+    "Where it is, the same from whatever folder this is asked"
+    return str(source) if is_elsewhere(source) else str(Path(source).resolve())
 
 # %% ../nbs/support/sources.ipynb #8307bd2c
 @dataclass(frozen=True)

@@ -15,25 +15,28 @@ import numpy as np, torch
 from fastcore.basics import patch
 
 # %% ../nbs/05_study.ipynb #c16ceb18
-from .core import DinoinvError, command, load_json, progress, save_json, versions
-from .dataset import PairsDataset, parse_layers, prepare_pairs
+from .core import REMAKE, DinoinvError, command, load_json, one_writer, progress, save_json, versions
+from .dataset import PairsDataset, check_apart, check_patch, load_batches, parse_layers, prepare_pairs
 from .decoder import LinearProbe, low_pass, psnr
 from .features import DEFAULT, Encoder, control, layers_name, load_encoder
 from .gallery import Gallery
 from .inference import evaluate, load_decoder, reconstruct
-from .layers import LayersDecoder, encode_pairs, fit_states, hidden_states, one_size
-from .layers import reconstruct_layers, state_names, train_layers
+from .layers import encode_pairs, fit_layers, fit_states, hidden_states, one_size
+from .layers import reconstruct_layers, state_names
 from .measures import band_gain, band_rings, bands, centres, feature_cosine, paired, patch_scores
 from .measures import ring_ratios, ring_sums, rings, score_row
+
+# %% ../nbs/05_study.ipynb #a138a1b9
 from .pairs import load_meta
 from .plan import VARIED, Job, Stages, StudyConfig, all_jobs, announced, centre_crops, check_study
 from .plan import do_jobs, epoch_seconds, job_costs, origins, photo_count, share_out
 from .plan import study_pairs, study_photos, view
 from .rae import Reference
 from .report import findings, write_report
-from .runs import best_epoch, load_probes
-from .train import PRESETS, TrainConfig, baseline_preds, image_metrics, load_batches, predict
-from .train import save_baselines, train_decoder
+from .runs import best_epoch, has_baselines, load_probes
+from .scores import baseline_preds, baselines_key, image_metrics, pairs_key, predict, save_baselines
+from .sources import open_source, place_of
+from .train import PRESETS, TrainConfig, train_decoder
 
 # %% ../nbs/05_study.ipynb #b7ef107f
 class Study:
@@ -45,11 +48,11 @@ class Study:
         enc:Encoder|None=None,  # default: `cfg.encoder`, loaded
     ):
         self.start,self.out,self.cfg,self.photos,self.fitted = time.perf_counter(),Path(out),cfg,photos,{}
-        is_folder = photos and not str(photos).startswith('hub:')
-        named = str(Path(photos).resolve()) if is_folder else photos
-        self.source = named or f'sample_textures, seed {cfg.seed}'
+        self.source = place_of(photos) if photos else f'sample_textures, seed {cfg.seed}'
         check_study(self.out, self.source)
+        if photos: check_apart(photos, self.out)
         enc = enc or load_encoder(cfg.encoder)
+        check_patch(cfg.patch, enc.patch)
         self.encs = {k: e for k,e in dict(encoder=enc, control=control(enc)).items() if e}
         self.best,self.patch,self.device = cfg.decoders[-1],enc.patch,enc.device
         crops,self.skipped = study_photos(cfg, photos, self.out, self._count(enc))
@@ -94,10 +97,10 @@ def fit_baselines(self:Study,
     pairs:Path, # what they are fitted on
 )->Path: # folder of `save_baselines`
     "Fit the probes of some pairs, if that was not done yet"
-    folder = self.out/'probes'/self._hash(pairs)
-    if not (folder/'baselines.json').exists():
-        val = PairsDataset(pairs, 'val', VAL_CROP, random=False)
-        save_baselines(folder, PairsDataset(pairs, 'train'), val, self.device)
+    folder,train = self.out/'probes'/self._hash(pairs), PairsDataset(pairs, 'train')
+    val = PairsDataset(pairs, 'val', VAL_CROP, random=False)
+    if not has_baselines(folder, baselines_key(pairs_key(pairs), val)):
+        save_baselines(folder, train, val, self.device)
     return folder
 
 @patch
@@ -108,7 +111,7 @@ def probes(self:Study,
     "The probes of an encoder"
     pairs = pairs or self.pairs[who]
     if pairs not in self.fitted:
-        self.fitted[pairs] = load_probes(self.fit_baselines(pairs)/'probes', self.device)
+        self.fitted[pairs] = load_probes(self.fit_baselines(pairs)/'probes', self.device, REMAKE)
     return self.fitted[pairs]
 
 # %% ../nbs/05_study.ipynb #de1260fc
@@ -132,11 +135,11 @@ def cosines(self:Study,
 # %% ../nbs/05_study.ipynb #cbb2f6d8
 @patch
 @torch.no_grad()
-def look(self:Study,
+def score_models(self:Study,
     who:str,  # whose features: 'encoder' or 'control'
     models,   # a batch of `load_batches` → name → pictures (B,3,H,W)
     ds:PairsDataset|None=None, # whole patches; default: the test split
-)->dict: # name → reading: `scores` of each patch and its `sums` by ring, see `ring_sums`
+)->dict: # name → result: `scores` of each patch and its `sums` by ring, see `ring_sums`
     "Make pictures of all patches, and score them"
     ds,found = ds or self.dataset(who, 'test'),defaultdict(lambda: dict(scores=[], sums=[]))
     mean = self.probes(who)['linear_probe'].mean_colour.view(3,1,1)
@@ -158,15 +161,15 @@ def look(self:Study,
 
 # %% ../nbs/05_study.ipynb #57cead91
 @patch
-def baselines(self:Study)->dict: # 'encoder' and 'control' → model → reading
-    "Readings of what needs no training"
+def baselines(self:Study)->dict: # 'encoder' and 'control' → model → result
+    "Results of what needs no training"
     def make(who):
         probes = self.probes(who)
         def models(b):
             preds = baseline_preds(probes, b)
             return preds if who == 'encoder' else {k: preds[k] for k in probes}
-        return self.look(who, models)
-    return {who: self.stage(f'look-{who}', lambda: make(who)) for who in self.encs}
+        return self.score_models(who, models)
+    return {who: self.stage(f'baselines-{who}', lambda: make(who)) for who in self.encs}
 
 # %% ../nbs/05_study.ipynb #a3ab7f0a
 @patch
@@ -187,22 +190,35 @@ def seen_by(self:Study,
 
 # %% ../nbs/05_study.ipynb #1cb09bb3
 @patch
+def _halves(self:Study, who):
+    "The families that the decoder of each half is trained on"
+    splits = [load_meta(self.seen_by(Job(who, self.best, 'families', f)))['splits'] for f in (0,1)]
+    return [{self.family[k] for k in s['train']} if s['val'] else set() for s in splits]
+
+@patch
+def _of_halves(self:Study, who):
+    "Positions of the test patches of a family that one of the halves has"
+    first,second = self._halves(who)
+    return [i for i,k in enumerate(self.test) if first and second and self.family[k] in first|second]
+
+@patch
 def jobs(self:Study)->list[Job]:
     "All that this study trains if it has the time, the most important first"
-    halves = [load_meta(self.seen_by(Job('encoder', self.best, 'families', f)))['splits'] for f in (0,1)]
-    enough = all(h['train'] and h['val'] for h in halves)
+    enough = bool(self._of_halves('encoder'))
     return all_jobs(list(self.encs), self.cfg.decoders, self.cfg.seeds, self.cfg.minutes, enough)
 
+# %% ../nbs/05_study.ipynb #e4029d83
 @patch
 def plan(self:Study)->list[Job]:
     "How many epochs the budget allows, and for which jobs; it is printed the first time"
     c,jobs,before = self.cfg,self.jobs(),self.planned
     def make():
         if c.epochs: return dict(epochs=c.epochs, jobs=[j.name for j in jobs], cost={})
-        looks,pairs = self.stage.seconds['look-encoder'],self.pairs['encoder']
-        epoch = {d: epoch_seconds(pairs, PRESETS[d], self.out/'timing') for d in c.decoders}
-        cost = job_costs(jobs, epoch | dict(layers=1.2*epoch[self.best]), looks/3) # about as long
-        gone,closing = time.perf_counter()-self.start,min(8 + looks/2, .2*60*c.minutes) # figures, gallery
+        base,probes = self.stage.seconds['baselines-encoder'],self.probes('encoder')
+        timed = lambda d: epoch_seconds(self.pairs['encoder'], PRESETS[d], probes, self.out/'timing')
+        epoch = {d: timed(d) for d in c.decoders}
+        cost = job_costs(jobs, epoch | dict(layers=1.2*epoch[self.best]), base/3) # about as long
+        gone,closing = time.perf_counter()-self.start,min(8 + base/2, .2*60*c.minutes) # figures, gallery
         kept,epochs = share_out(jobs, cost, 60*c.minutes-gone-closing, PRESETS[self.best].epochs)
         return dict(epochs=epochs, jobs=[j.name for j in kept], cost=cost, gone=gone, closing=closing)
     asked = {k: getattr(c, k) for k in ('minutes','epochs','seeds','decoders')}
@@ -249,19 +265,19 @@ def decoder(self:Study,
 
 # %% ../nbs/05_study.ipynb #4c9a2274
 @patch
-def read(self:Study,
+def result(self:Study,
     job:Job,
     new:bool=True, # train if need be
-)->dict|None: # readings by model, and `about` what was trained; None: not there, and not to be made
+)->dict|None: # results by model, and `about` what was trained; None: not there, and not to be made
     "What a job's decoder makes of the test patches; where it saw other pairs, also what their probe makes"
-    if job.preset == 'layers': return self.read_layers(job, new)
+    if job.preset == 'layers': return self.layers_result(job, new)
     cfg,pairs = self.settings(job)
     def make():
         start = time.perf_counter()
         models = dict(decoder=self.decoder(job))
         spent,dec = time.perf_counter()-start,models['decoder']
         if pairs != self.pairs[job.who]: models['linear_probe'] = self.probes(job.who, pairs)['linear_probe']
-        found = self.look(job.who, lambda b: {k: predict(m, b) for k,m in models.items()})
+        found = self.score_models(job.who, lambda b: {k: predict(m, b) for k,m in models.items()})
         photos = {self.photo[k] for k in load_meta(pairs)['splits']['train']}
         about = dict(best_epoch=best_epoch(self.trained(job)), seconds=spent, photos=len(photos))
         about |= dict(parameters=dec.n_params, epochs=cfg.epochs, width=cfg.width)
@@ -271,7 +287,7 @@ def read(self:Study,
 # %% ../nbs/05_study.ipynb #cb3240ef
 @patch
 @torch.no_grad()
-def _look_at_layers(self:Study, enc, dec, probes, test):
+def _score_layers(self:Study, enc, dec, probes, test):
     "PSNR and band sums of each test patch, for each reader and state"
     names,masks = state_names(enc),band_rings(self.edges)
     found = {r: defaultdict(lambda: dict(psnr=[], sums=[])) for r in ('probe','decoder')}
@@ -289,7 +305,7 @@ def _look_at_layers(self:Study, enc, dec, probes, test):
 
 # %% ../nbs/05_study.ipynb #98b834ff
 @patch
-def read_layers(self:Study,
+def layers_result(self:Study,
     job:Job,       # with the preset 'layers'
     new:bool=True, # train if need be
 )->dict|None: # reader → state → `psnr`, `sums`; `about`; None: not there, and not to be made
@@ -304,60 +320,54 @@ def read_layers(self:Study,
         states,pixels = encode_pairs(enc, train)
         probes = fit_states(states, pixels, enc.patch)
         run = self.out/'runs'/self._hash(self.pairs[job.who], 'layers', asked)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(cfg.seed)
-            made_by = dict(name=enc.name, weights=enc.weights)
-            dec = LayersDecoder(len(probes), enc.dim, unit=enc.patch, encoder=made_by)
-        dec.start_from(probes, states, pixels).to(enc.device)
-        train_layers(dec, states, pixels, steps, cfg, run/'state.pt').save_pretrained(run/'best')
-        (run/'state.pt').unlink(missing_ok=True)
+        dec = fit_layers(enc, states, pixels, probes, steps, cfg, run)
         spent = time.perf_counter()-start
         about = dict(seconds=spent, steps=steps, patches=len(train), parameters=dec.n_params)
-        return dict(about=about, names=state_names(enc)) | self._look_at_layers(enc, dec, probes, test)
+        return dict(about=about, names=state_names(enc)) | self._score_layers(enc, dec, probes, test)
     return self.stage(f'job-{job.name}', make if new else None, **asked)
 
 # %% ../nbs/05_study.ipynb #b937e2f0
 @patch
-def readings(self:Study)->dict: # (who, preset, kind, factor) → readings, one for each seed
+def job_results(self:Study)->dict: # (who, preset, kind, factor) → results, one for each seed
     "Those that are there"
     found = defaultdict(list)
     for j in self.jobs() if self.epochs else []:
-        r = self.read(j, False)
+        r = self.result(j, False)
         if r: found[j.who, j.preset, j.kind, j.factor].append(r)
     return found
 
 @patch
 def depth(self:Study)->dict|None: # reader → who → state → score; `gain`: reader → state → difference
     "What is read at each depth, and encoder minus control; None if no job has reached it"
-    reads = self.readings()
-    found = {who: reads[k][0] for who in self.encs if (k := (who,'layers','main',1.)) in reads}
+    results = self.job_results()
+    found = {who: results[k][0] for who in self.encs if (k := (who,'layers','main',1.)) in results}
     if 'encoder' not in found: return None
-    photos,readers = found['encoder']['photos'],('probe','decoder')
+    photos,models = found['encoder']['photos'],('probe','decoder')
     row = lambda v: score_row([[dict(psnr=p) for p in v['psnr']]], photos)
     gains = lambda a, b: paired(a['psnr'], b['psnr'], photos) | dict(
         bands=band_gain(np.array(a['sums']), np.array(b['sums']), photos))
-    out = {r: {who: {k: row(v) for k,v in f[r].items()} for who,f in found.items()} for r in readers}
+    out = {r: {who: {k: row(v) for k,v in f[r].items()} for who,f in found.items()} for r in models}
     out |= dict(about={who: f['about'] for who,f in found.items()}, names=found['encoder']['names'],
                 bands=list(band_rings(self.edges)), n=len(photos), photos=len(set(photos)), gain={})
     if len(found) == 2:
         a,b = found.values()
-        out['gain'] = {r: {k: gains(a[r][k], b[r][k]) for k in a[r]} for r in readers}
+        out['gain'] = {r: {k: gains(a[r][k], b[r][k]) for k in a[r]} for r in models}
     return out
 
 # %% ../nbs/05_study.ipynb #9fa791a9
 def runs(
-    readings:list,       # of one job, one for each seed
+    results:list,       # of one job, one for each seed
     model:str='decoder', # or 'linear_probe'
 )->tuple[list,np.ndarray]: # scores: seed → patch; sums of each patch, seeds added up
     "Scores and sums of several seeds"
-    return [r[model]['scores'] for r in readings], np.sum([r[model]['sums'] for r in readings], 0)
+    return [r[model]['scores'] for r in results], np.sum([r[model]['sums'] for r in results], 0)
 
 @patch
 def models(self:Study)->dict: # who → model → (scores: seed → patch; sums of each patch)
     "What there is of the baselines, and of the decoders that nothing was varied in"
-    looks = {who: self.stage(f'look-{who}', None) for who in self.encs}
-    out = {who: {k: runs([v], k) for k in v} for who,v in looks.items() if v}
-    for (who,preset,kind,_),rs in self.readings().items():
+    base = {who: self.stage(f'baselines-{who}', None) for who in self.encs}
+    out = {who: {k: runs([v], k) for k in v} for who,v in base.items() if v}
+    for (who,preset,kind,_),rs in self.job_results().items():
         if kind == 'main' and preset != 'layers': out[who][preset] = runs(rs)
     return out
 
@@ -418,11 +428,11 @@ def limits(self:Study)->dict: # who → axis → `rows` from less to more, `prob
         small,big = (patch_scores([r['decoder']['scores']]) for r in each[-2:])
         rows = [r['about'] | dict(score=row(r, 'decoder')) for r in each]
         return dict(rows=rows, probes=probes, step=last_step(big, small, self.test_photos))
-    reads,out = self.readings(),defaultdict(dict)
+    results,out = self.job_results(),defaultdict(dict)
     for who in self.encs:
-        main = reads.get((who,self.best,'main',1.))
+        main = results.get((who,self.best,'main',1.))
         for k in VARIED if main else ():
-            by = {f: r[0] for (w,_,kind,f),r in reads.items() if (w,kind) == (who,k)}
+            by = {f: r[0] for (w,_,kind,f),r in results.items() if (w,kind) == (who,k)}
             if by: out[who][k] = axis([r for _,r in sorted((by | {1.: main[0]}).items())])
     return dict(out)
 
@@ -442,20 +452,20 @@ def _middles(self:Study,
     return out
 
 @patch
-def readers(self:Study)->dict: # (who, model) → features (B,C,h,w) → pictures
+def loaded_models(self:Study)->dict: # (who, model) → features (B,C,h,w) → pictures
     "Linear probes, and the decoders that are there"
     out = {(who,'linear_probe'): self.probes(who)['linear_probe'] for who in self.encs}
     jobs = [Job(who, self.best) for who in self.encs if self.epochs]
-    return out | {(j.who,self.best): self.decoder(j) for j in jobs if self.read(j, False)}
+    return out | {(j.who,self.best): self.decoder(j) for j in jobs if self.result(j, False)}
 
 # %% ../nbs/05_study.ipynb #bdfb6bb6
 @patch
 @torch.no_grad()
-def _side_by_side(self:Study, ref, readers, x):
+def _side_by_side(self:Study, ref, models, x):
     "(Who, model) → scores of what each makes of one picture `x`"
     fs = {who: self.encode(who, x) for who in self.encs}
     pics = {('reference','reference'): ref(x), ('reference','low_pass'): low_pass(x, self.patch)}
-    pics |= {(who,k): m(fs[who]).float().clamp(0,1) for (who,k),m in readers.items()}
+    pics |= {(who,k): m(fs[who]).float().clamp(0,1) for (who,k),m in models.items()}
     def scores(p):
         [all_scores] = image_metrics(p, x)
         alike = self.cosines('encoder', p, fs['encoder']).mean().item()
@@ -467,18 +477,18 @@ def beside(self:Study,
     ref:Reference, # another's autoencoder
 )->dict: # `about` it; `rows`: `who`, `model`, `parameters`, `score`, `gain` (PSNR minus its own)
     "A published decoder and ours, from the same pixels alone"
-    middles,readers = self._middles(ref.side),self.readers()
+    middles,models = self._middles(ref.side),self.loaded_models()
     photos,its = list(middles),('reference','reference')
     def make():
         bar = progress(middles.values(), desc=f"looking at {ref.about['name']}", unit='patch')
-        each = [self._side_by_side(ref, readers, x.to(self.device)) for x in bar]
+        each = [self._side_by_side(ref, models, x.to(self.device)) for x in bar]
         scores = {k: [e[k] for e in each] for k in each[0]}
-        sizes = {k: sum(p.numel() for p in m.parameters()) for k,m in readers.items()}
+        sizes = {k: sum(p.numel() for p in m.parameters()) for k,m in models.items()}
         sizes[its] = ref.about['parameters']
         gains = {k: paired(patch_scores([v]), patch_scores([scores[its]]), photos) for k,v in scores.items()}
         row = lambda k: dict(parameters=sizes.get(k), score=score_row([scores[k]], photos), gain=gains[k])
         return [dict(who=k[0], model=k[1]) | row(k) for k in scores]
-    asked = dict(about=ref.about, readers=list(readers), epochs=self.epochs)
+    asked = dict(about=ref.about, models=list(models), epochs=self.epochs)
     return dict(about=ref.about, n=len(photos), rows=self.stage('reference', make, **asked))
 
 # %% ../nbs/05_study.ipynb #e99d2a84
@@ -491,15 +501,15 @@ def _cost_of_unseen(by, own, photos):
 @patch
 def unseen(self:Study)->dict: # who → model → `seen` and `unseen` (PSNR), their difference `diff` with `ci95`
     "What an unseen family costs"
-    reads,out = self.readings(),{}
+    results,out = self.job_results(),{}
     for who in self.encs:
-        halves = [reads.get((who,self.best,'families',f)) for f in (0,1)]
-        if not all(halves): continue
-        second = load_meta(self.seen_by(Job(who, self.best, 'families', 1)))['splits']['train']
-        known = {self.family[k] for k in second}
-        own = [int(self.family[k] in known) for k in self.test]
-        out[who] = {m: _cost_of_unseen([patch_scores(runs(h, m)[0]) for h in halves], own, self.test_photos)
-                    for m in ('decoder','linear_probe')}
+        halves = [results.get((who,self.best,'families',f)) for f in (0,1)]
+        at,(_,second) = self._of_halves(who),self._halves(who)
+        if not all(halves) or not at: continue
+        own,photos = [int(self.family[self.test[i]] in second) for i in at],[self.test_photos[i] for i in at]
+        at_those = lambda run, m: [patch_scores(runs(run, m)[0])[i] for i in at]
+        by = {m: [at_those(h, m) for h in halves] for m in ('decoder','linear_probe')}
+        out[who] = {m: _cost_of_unseen(v, own, photos) for m,v in by.items()}
     return out
 
 # %% ../nbs/05_study.ipynb #ce413160
@@ -508,20 +518,20 @@ def elsewhere(self:Study,
     photos:str|Path, # folder of photos of another kind
 )->dict: # who → model → row of scores
     "The probes and decoders of this study on other photos, the middle patch of each"
-    c,out,readers = self.cfg,{},self.readers()
+    c,out,models = self.cfg,{},self.loaded_models()
     key = hashlib.sha256(str(Path(photos).resolve()).encode()).hexdigest()[:8]
-    crops = self.out/f'other-photos-{key}'
+    crops = self.out/f'other-photos-{key}-{c.patch}'
     centre_crops(photos, crops, c.patch, c.max_photos or 100)
     files = [(p.as_posix(), p.stat().st_mtime_ns) for p in sorted(crops.rglob('*.png'))]
     for who,enc in self.encs.items():
         pairs = self.out/f'other-pairs-{key}-{enc.weights}'
         prepare_pairs(crops, pairs, enc, c.patch, 'file', (1,0,0), layers=c.layers, fuse=c.fuse, force=True)
         ds = PairsDataset(pairs, 'train', None, random=False)
-        own = {k: m for (w,k),m in readers.items() if w == who}
+        own = {k: m for (w,k),m in models.items() if w == who}
         def make():
-            found = self.look(who, lambda b: {k: predict(m, b) for k,m in own.items()}, ds)
+            found = self.score_models(who, lambda b: {k: predict(m, b) for k,m in own.items()}, ds)
             return {k: score_row([v['scores']], ds.names) for k,v in found.items()}
-        out[who] = self.stage(f'elsewhere-{who}', make, files=files, epochs=self.epochs, readers=list(own))
+        out[who] = self.stage(f'elsewhere-{who}', make, files=files, epochs=self.epochs, models=list(own))
     return out
 
 # %% ../nbs/05_study.ipynb #7f312a5c
@@ -559,7 +569,7 @@ def results(self:Study,
     "All that is known so far"
     found,photos,trained = self.models(),self.test_photos,{who: {} for who in self.encs}
     rows = {who: {k: score_row(v[0], photos) for k,v in by.items()} for who,by in found.items()}
-    for (who,preset,kind,_),rs in self.readings().items():
+    for (who,preset,kind,_),rs in self.job_results().items():
         if kind != 'main' or preset == 'layers': continue
         each = [r['about'] for r in rs]
         seeds = dict(seconds=[a['seconds'] for a in each], best_epochs=[a['best_epoch'] for a in each])
@@ -578,9 +588,9 @@ def cards(self:Study,
     n:int=3, # of the worst, and of the best
 )->list[dict]: # `title`, `pictures`: words → array; the first is the lead picture
     "Test patches and what came back of them: a middling one, the worst, the best; first seed"
-    decoders = {who: m for (who,k),m in self.readers().items() if k == self.best}
+    decoders = {who: m for (who,k),m in self.loaded_models().items() if k == self.best}
     if 'encoder' not in decoders: return []
-    psnrs = patch_scores([self.read(Job('encoder', self.best), False)['decoder']['scores']])
+    psnrs = patch_scores([self.result(Job('encoder', self.best), False)['decoder']['scores']])
     up = sorted(zip(psnrs, self.test))
     each = sorted({self.photo[k]: (db,k) for db,k in up[::-1]}.values()) # of each photo the worst
     return [self._card(k, decoders) for _,k in [up[len(up)//2], *each[:n], *each[n:][-n:]]]
@@ -597,7 +607,8 @@ def _card(self:Study, name, decoders):
         p = reconstruct(dec, f)
         pics |= {'target': shown(x), f'from {self.encs[who].name}, {psnr(p, x).item():.1f} dB': shown(p)}
         if who == 'encoder': cosine = self.cosines(who, p, f)[0].cpu().numpy()
-    pics[f'cosine of tokens, mean {cosine.mean():.2f}'] = cosine
+    low = min(.8, float(cosine.min())) # of the colour scale, which the caption tells
+    pics[f'cosine of tokens, {low:.2f} (dark) to 1, mean {cosine.mean():.2f}'] = (cosine-low)/(1-low)
     return dict(title=self.family[name], pictures=pics)
 
 # %% ../nbs/05_study.ipynb #abb25c7f
@@ -606,7 +617,8 @@ def work(self:Study)->tuple[list[Job],list[Job]]: # done; left out
     "Do the planned jobs, in their order, until the time is up"
     self.baselines()
     jobs,since = self.plan(),lambda: time.perf_counter()-self.start
-    return do_jobs(jobs, self.planned, self.read, lambda j: self.read(j, False), since, 66*self.cfg.minutes)
+    there = lambda j: self.result(j, False)
+    return do_jobs(jobs, self.planned, self.result, there, since, 66*self.cfg.minutes)
 
 @patch
 def pictures(self:Study):
@@ -625,14 +637,15 @@ def run(self:Study,
 )->dict: # what `report.json` holds
     "Whatever is missing, then the report; on Ctrl-C, the report of what is there"
     left,rows,beside,stopped = [],None,None,None
-    if ref: self._middles(ref.side) # an error had better come first
+    if other: open_source(other) # an error had better come first
+    if ref: self._middles(ref.side)
     try:
         _,left = self.work()
         rows = self.elsewhere(other) if other else None
         beside = self.beside(ref) if ref else None
         self.pictures()
     except KeyboardInterrupt as e: stopped = e
-    if stopped and not self.stage('look-encoder', None): raise stopped # nothing to report yet
+    if stopped and not self.stage('baselines-encoder', None): raise stopped # nothing to report yet
     r = self.results(rows, left, beside) | dict(stopped=stopped is not None)
     r |= dict(findings=findings(r), minutes=(time.perf_counter()-self.start)/60)
     write_report(self.out, r, self.cards())
@@ -665,7 +678,7 @@ def dinoinv_study(
     given = {k: v for k,v in locals().items() if k in StudyConfig.__dataclass_fields__}
     given |= dict(layers=parse_layers(layers), decoders=tuple(decoders.split(',')))
     ref = Reference(reference) if reference else None # an error had better come first
-    r = Study(out, StudyConfig(**given), photos).run(other, ref)
+    with one_writer(out): r = Study(out, StudyConfig(**given), photos).run(other, ref)
     print('\n' + '\n'.join(f'* {f}' for f in r['findings']))
     print(f"\n{r['minutes']:.1f} minutes. Look at {out}/report.html, and play with {out}/gallery.html")
     if r['about']['is_control']: print('These features come from random weights: the control, not DINOv2.')

@@ -198,8 +198,8 @@ def fake_results(folder, blur):
     from dinoinv.images import to_tensor
     from dinoinv.inference import compare_figure
     from dinoinv.results import write_sample
+    from dinoinv.scores import image_metrics
     from dinoinv.textures import sample_textures
-    from dinoinv.train import image_metrics
     folder.mkdir(parents=True)
     for i,t in enumerate(sample_textures(6, size=196)):
         a,b,c = (np.asarray(o) for o in (t.image, t.image.filter(ImageFilter.GaussianBlur(blur+i/4)), t.image.filter(ImageFilter.GaussianBlur(4))))

@@ -47,12 +47,20 @@ DIAGRAMS = {
     '06_pretrain': ('pretraining', 'A teacher sees large crops, a student sees crops with hidden parts and small ones; the student learns to say what the teacher says.', dict(
         pic=(0,.5,'a picture','with changed colours'), big=(1,0,'large crops','nothing hidden'), hid=(1,1,'large crops','some parts hidden'), teach=(2,0,'teacher','average of the student'),
         small=(1,2,'small crops',''), stud=(2,1,'student*','is trained'), tgt=(3,0,'targets',''), guess=(3,1,'guesses',''), loss=(4,.5,'cross-entropy','DINO and iBOT')), 'pic>big pic>hid pic>small big>teach hid>stud small>stud teach>tgt stud>guess tgt>loss guess>loss'),
+    '07_survives': ('pretraining', 'Pictures go through mini and its control; probes read each hidden state; the differences on the same pictures say what training changed and what the last LayerNorm takes.', dict(
+        pic=(0,.5,'new pictures','240 to fit, 120 to score'), mini=(1,0,'mini','trained'), ctrl=(1,1,'its control','random weights'), hid=(2,0,'hidden states','before the LayerNorm'),
+        fin=(2,1,'final output','after it'), probe=(3,.5,'linear probes','in closed form'), diff=(4,.5,'differences','on the same pictures')),
+        'pic>mini pic>ctrl mini>hid ctrl>fin hid>probe fin>probe probe>diff'),
     'textures': ('photos', 'A random generator bends coordinates and draws shapes on them; these become height and colour, and light and a camera make a picture of both.', dict(
         seed=(0,.5,'seed, family, k','random numbers'), grid=(1,.5,'coordinates','tilted, bent'), shapes=(2,.5,'shapes','a recipe a family'), height=(3,0,'height',''), colour=(3,1,'colour','from a palette'),
         light=(4,.5,'light and camera','(518, 518, 3)')), 'seed>grid grid>shapes shapes>height shapes>colour height>light colour>light'),
     'making': ('pairs', 'Threads read photos ahead of the encoder; other threads pack what was encoded; one thread takes the pairs in their order and writes them.', dict(
         read=(0,0,'threads read','photos, a few ahead'), enc=(1,0,'the loop encodes','patches, in batches'), pack=(2,1,'threads pack','features and pixels'), pairs=(3,0,'futures','one for each pair'),
         write=(4,0,'one thread writes','pairs, in their order')), 'read>enc enc>pack enc>pairs pack>pairs pairs>write'),
+    'scores': ('training', 'A window of tokens goes through a model and four baselines; each picture is scored against the target, and scores become averages.', dict(
+        feat=(0,.5,'features','(C, h, w)'), model=(1,0,'a model','cut to the crop'), base=(1,1,'four baselines','on the same crop'), pic=(2,.5,'pictures','(3, H, W) in [0,1]'),
+        score=(3,.5,'scores of each','PSNR, SSIM, MAE'), avg=(4,.5,'averages','baselines.json'), target=(3,1.5,'target','(3, H, W) in [0,1]')),
+        'feat>model feat>base model>pic base>pic pic>score target>score score>avg'),
     'gallery': ('inference', 'The results of one decoder, or of two, become a contact sheet, a page in one file, or the same page in a notebook.', dict(
         res=(0,1,'results','of one decoder, or two'), sheet=(1,0,'contact sheet','from worst to best'), page=(1,1,'gallery','one HTML file'), browse=(1,2,'browse','in a notebook')),
         'res>sheet res>page res>browse'),

@@ -37,7 +37,8 @@ from dinoinv.pairs import FILES, SPLITS, load_meta, load_pair
 from dinoinv.sources import find_textures
 from dinoinv import train as training
 from dinoinv.runs import best_epoch, load_probes
-from dinoinv.train import TrainConfig, dinoinv_train, pairs_key, train_decoder
+from dinoinv.scores import pairs_key
+from dinoinv.train import TrainConfig, dinoinv_train, train_decoder
 
 torch.set_num_threads(1)
 logging.set_verbosity_error()
