@@ -7,6 +7,7 @@ __all__ = ['LIMIT', 'psnr', 'low_pass', 'normalise', 'to_pixels', 'LinearProbe',
 
 # %% ../nbs/02_decoder.ipynb #2516b6d6
 from collections.abc import Iterable
+from contextlib import nullcontext
 import torch, torch.nn as nn, torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin
 from fastcore.basics import patch
@@ -194,12 +195,18 @@ def factor(self:Decoder,
     return 2*self.scale(seen).float().sigmoid() if self.scale else torch.ones_like(seen[:,:1])
 
 @patch
+def _linear(self:Decoder, tokens):
+    "The shortcut; out of training in float32, since rounded tokens would cost what the probe reads best"
+    exact = nullcontext() if self.training else torch.autocast(tokens.device.type, enabled=False)
+    with exact: return self.shortcut(tokens.to(self.shortcut.weight.dtype))
+
+@patch
 def forward(self:Decoder, features):
     "Pictures `(B,3,14h,14w)` from features `(B,C,h,w)`; the last sum is in float32, whatever comes before it"
     tokens = features if self.literal else bounded(normalise(features, self.mean, self.std))
     seen = self.blocks(self.stem(tokens))
     pixels = self.out(seen).float()
-    if self.shortcut: pixels = pixels + self.shortcut((self.factor(seen)*tokens).to(tokens.dtype))
+    if self.shortcut: pixels = pixels + self._linear(self.factor(seen)*tokens)
     return self.upsample(pixels)
 
 # %% ../nbs/02_decoder.ipynb #8538b96a

@@ -8,7 +8,7 @@ __all__ = ['MEAN', 'STD', 'DEFAULT', 'REMEDY', 'MINI', 'crop_to_patch', 'weights
            'control', 'load_encoder', 'pca_rgb']
 
 # %% ../nbs/00_features.ipynb #ff7909dd
-import hashlib, urllib.error, urllib.request
+import hashlib, os, urllib.error, urllib.request
 from importlib.util import find_spec
 from pathlib import Path
 import numpy as np, torch, torch.nn as nn
@@ -44,7 +44,8 @@ def weights_hash(
 
 # %% ../nbs/00_features.ipynb #e2749ec3
 def best_device()->str: # 'cuda', 'mps' or 'cpu'
-    "The fastest device that PyTorch sees"
+    "The device that the environment names as `DINOINV_DEVICE`, else the fastest that PyTorch sees"
+    if named := os.environ.get('DINOINV_DEVICE'): return named
     return 'cuda' if torch.cuda.is_available() else 'mps' if torch.backends.mps.is_available() else 'cpu'
 
 def amp_dtype(

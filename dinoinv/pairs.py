@@ -37,7 +37,7 @@ def pair_bytes(
     info:dict,             # what made it
 )->dict[str,bytes]: # `hr_features.pt` (fp16), `target_rgb.png` and `info.json`
     "The files of a pair; raises `DinoinvError` on NaN"
-    features,pt,png = features.half(),BytesIO(),BytesIO()
+    features,pt,png = features.half().cpu(),BytesIO(),BytesIO()
     if not is_finite(features): raise DinoinvError('its features are NaN or too large for 16 bits')
     torch.save(features.clone(), pt) # a view would drag its whole batch along
     Image.fromarray(target).save(png, 'png', compress_level=1) # a third of level 6's time

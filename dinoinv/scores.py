@@ -9,7 +9,6 @@ __all__ = ['MAX_PROBE_CHANNELS', 'MIN_TOKENS_PER_INPUT', 'MAX_PROBE_TOKENS', 'im
 # %% ../nbs/support/scores.ipynb #f071f92d
 import hashlib, math
 from collections import defaultdict
-from contextlib import nullcontext
 from pathlib import Path
 import torch, torch.nn as nn, torch.nn.functional as F
 
@@ -71,8 +70,7 @@ def validate(
     rows = []
     with torch.no_grad():
         for b in load_batches(ds, batch_size, False, workers, rank, world, device):
-            with acc.autocast() if acc else nullcontext(): pred = predict(model, b)
-            m = image_metrics(pred, b['target'])
+            m = image_metrics(predict(model, b), b['target'])
             rows += [(i, dict(name=ds.names[i], **r)) for i,r in zip(b['index'].tolist(), m)]
     return [r for _,r in sorted(gather_object(rows) if world > 1 else rows, key=lambda o: o[0])]
 

@@ -225,9 +225,9 @@ class Processes:
         self.world = int(os.environ.get('WORLD_SIZE', 1))
         self.rank = int(os.environ.get('RANK', 0)) if self.world > 1 else 0
         if self.world == 1: return
-        import torch
-        from accelerate import PartialState
-        PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(days=30))
+        from accelerate import PartialState # slow to import, as PyTorch is
+        from dinoinv.features import best_device
+        PartialState(cpu=best_device() != 'cuda', timeout=timedelta(days=30))
 
     def gather(self,
         o:object, # what this process has to tell

@@ -17,8 +17,7 @@ from fastcore.basics import patch
 
 # %% ../nbs/03_train.ipynb #a8ef8e38
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
-from accelerate.utils import InitProcessGroupKwargs
+from accelerate.state import AcceleratorState, PartialState
 from .core import DinoinvError, DiskFull, atomic_path, check_settings, command
 from .core import load_json, multiple_of, notice, number, one_line, one_of, one_writer, progress
 from .core import save_json, takes, versions, whole
@@ -115,11 +114,11 @@ def accelerator_for(
 )->Accelerator:
     "The fastest device there is, and the precision that suits it"
     AcceleratorState._reset_state() # one process may train several times, at different precisions
-    device = best_device()
-    if device == 'mps': amp = False # not every accelerate and PyTorch can scale gradients there
-    half = {torch.bfloat16:'bf16', torch.float16:'fp16', None:'no'}[amp_dtype(device) if amp else None]
-    patience = InitProcessGroupKwargs(timeout=timedelta(days=30)) # the others wait while one fits the probes
-    return Accelerator(mixed_precision=half, cpu=device == 'cpu', kwargs_handlers=[patience])
+    patience = timedelta(days=30) # the other processes wait while one fits the probes
+    device = PartialState(cpu=best_device() == 'cpu', timeout=patience).device # that of the first call
+    if device.type == 'mps': amp = False # not every accelerate and PyTorch can scale gradients there
+    half = {torch.bfloat16:'bf16', torch.float16:'fp16', None:'no'}[amp_dtype(device.type) if amp else None]
+    return Accelerator(mixed_precision=half, cpu=device.type == 'cpu')
 
 # %% ../nbs/03_train.ipynb #fb9d08c4
 def _check_finite(x, cfg, epoch, what='loss'):

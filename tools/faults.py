@@ -403,7 +403,7 @@ def _(d):
 @case('5 output inside the input, pairs for photos')
 def _(d):
     shutil.copytree(PHOTOS, d/'ph')
-    for out in ('ph/pairs','ph','ph/../ph/a/x'): must_refuse('take the pairs for photos', prepare(d/out, d/'ph'))
+    for out in ('ph/pairs','ph','ph/../ph/a/x'): must_refuse('take what is in it for photos', prepare(d/out, d/'ph'))
     prepare(d/'pairs')()
     must_refuse('not photos', prepare(d/'p2', d/'pairs'))
     shutil.copytree(d/'pairs/train', d/'ph/old')

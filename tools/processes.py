@@ -5,7 +5,7 @@
 
 Each test is a function below; what it checks is its docstring. The processes are started by `torchrun`, on the CPU.
 """
-import os; os.environ |= dict(TQDM_DISABLE='1', OMP_NUM_THREADS='1', CUDA_VISIBLE_DEVICES='')
+import os; os.environ |= dict(TQDM_DISABLE='1', OMP_NUM_THREADS='1', DINOINV_DEVICE='cpu')
 import json, shutil, subprocess, sys, tempfile, time
 from contextlib import contextmanager
 from functools import lru_cache
