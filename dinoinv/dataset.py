@@ -375,7 +375,7 @@ def dinoinv_prepare(
     photos:str,             # folder of texture photos, one subfolder a texture; or a tar; or hub:OWNER/NAME
     pairs:str,              # folder to write the pairs to; a second run does only what is missing
     encoder:str=DEFAULT,    # hub id, folder of save_pretrained, mini, untrained[:NAME] (the control) or auto
-    patch:int=518,          # side of a patch, px, a multiple of 14; less in photos that are smaller
+    patch:int=518,          # side of a patch, px, a multiple of the encoder's, 14; less in smaller photos
     group_by:str='folder',  # what counts as one texture, so stays in one split: folder or file
     fractions:str='.8,.1,.1', # of the textures, for train, val and test
     seed:int=0,             # of the split

@@ -45,8 +45,11 @@ def weights_hash(
 # %% ../nbs/00_features.ipynb #e2749ec3
 def best_device()->str: # 'cuda', 'mps' or 'cpu'
     "The device that the environment names as `DINOINV_DEVICE`, else the fastest that PyTorch sees"
-    if named := os.environ.get('DINOINV_DEVICE'): return named
-    return 'cuda' if torch.cuda.is_available() else 'mps' if torch.backends.mps.is_available() else 'cpu'
+    there = dict(cuda=torch.cuda.is_available(), mps=torch.backends.mps.is_available(), cpu=True)
+    usable = [k for k,is_there in there.items() if is_there]
+    device = os.environ.get('DINOINV_DEVICE') or usable[0]
+    if device in usable: return device
+    raise DinoinvError(f"DINOINV_DEVICE={device}: not on this machine, give one of {', '.join(usable)}")
 
 def amp_dtype(
     device:str, # 'cuda', 'mps' or 'cpu'
@@ -65,7 +68,7 @@ MEAN,STD = (.485,.456,.406),(.229,.224,.225) # of pixels by colour, in ImageNet;
 
 def _hash_with(weights, mean, std, forward):
     "The hash `weights`, changed where pixels or `forward` are treated otherwise than for DINOv2"
-    given,usual = (torch.tensor([[*m],[*s]]) for m,s in ((mean,std), (MEAN,STD)))
+    given,usual = (torch.tensor([[*m],[*s]], dtype=torch.float32) for m,s in ((mean,std), (MEAN,STD)))
     if torch.equal(given, usual) and not forward: return weights
     return hashlib.sha256(repr((weights, given.tolist(), sorted(forward.items()))).encode()).hexdigest()[:12]
 

@@ -18,11 +18,11 @@ import torch
 # %% ../nbs/support/plan.ipynb #f20e6a37
 from .core import DinoinvError, atomic_path, check_empty, check_settings, evenly, load_json
 from .core import number, one_of, progress, save_json, whole
-from .dataset import SHARES, prepare_pairs
+from .dataset import SHARES, check_apart, check_patch, prepare_pairs
 from .decoder import Decoder
 from .features import DEFAULT, Encoder, channels_of
 from .pairs import SPLITS, load_meta
-from .sources import find_textures, open_source, photo_root, read_photo, reason
+from .sources import find_textures, open_source, photo_root, place_of, read_photo, reason
 from .textures import save_textures
 from .train import PRESETS, TRAIN_RULES, Run, TrainConfig, accelerator_for, make_optimizer
 from .train import train_epoch
@@ -52,7 +52,7 @@ class StudyConfig:
         rules |= dict(group_by=one_of('file','folder'), fuse=one_of('concat','mean'))
         rules |= {k: TRAIN_RULES[k] for k in ('epochs','seed')}
         above_zero = 'three numbers above 0 that sum to 1', lambda v: SHARES[1](v) and min(v) > 0
-        rules |= dict(fractions=above_zero)
+        rules |= dict(fractions=above_zero, patch=whole(1))
         check_settings(asdict(self), {k: r for k,r in rules.items() if getattr(self, k) is not None})
 
 # %% ../nbs/support/plan.ipynb #40dfec52
@@ -168,14 +168,20 @@ def origins(
 
 # %% ../nbs/support/plan.ipynb #d53d314a
 def check_study(
-    out:Path,   # folder
-    source:str, # what photos the study is of
-):
-    "Raise `DinoinvError` if a folder holds something else than a study of `source`"
+    out:Path,      # folder
+    cfg:StudyConfig,
+    photos:str|Path|None, # what the study is of; None: textures are made
+    unit:int=14,   # the encoder's patch side, px
+)->str: # what `study.json` says of the photos
+    "Raise `DinoinvError` if `out` lies in the photos or holds something else, or the patch is no multiple"
+    check_patch(cfg.patch, unit)
+    source = place_of(photos) if photos else f'sample_textures, seed {cfg.seed}'
     note = out/'study.json'
-    if not note.exists(): return check_empty(out)
-    old = load_json(note, dict).get('source')
-    if old != source: raise DinoinvError(f'{out} holds a study of {old}: choose another folder')
+    if not note.exists(): check_empty(out)
+    elif (old := load_json(note, dict).get('source')) != source:
+        raise DinoinvError(f'{out} holds a study of {old}: choose another folder')
+    if photos: check_apart(photos, out)
+    return source
 
 # %% ../nbs/support/plan.ipynb #1dcee4d5
 class Stages:

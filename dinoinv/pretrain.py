@@ -14,7 +14,7 @@ from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from itertools import chain, groupby
+from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 from typing import Annotated
@@ -88,19 +88,19 @@ def _corners(photo, side):
     "Left and top of all squares of `side` px that fit into a photo side by side"
     return [(x,y) for y in range(0, photo.height-side+1, side) for x in range(0, photo.width-side+1, side)]
 
-def _squares(folder, side, most):
-    "Squares from the photos of `folder`, at most so many; what can't be used is listed"
-    source = open_source(folder) # once, since a dataset of the hub takes a while
-    photos,skipped = find_textures(source)
-    skipped |= {p.path: f'smaller than {side} px' for p in photos if not _corners(p, side)}
-    places = [(p,corner) for p in photos for corner in _corners(p, side)]
-    if len(places) > most: notice(f'{folder}: {most:,} of its {len(places):,} squares are used, evenly')
-    for p,own in groupby(evenly(places, most), itemgetter(0)):
+def _squares(folders, side, most):
+    "At most so many squares from the photos of `folders`; what can't be used is listed"
+    sources,skipped,places = [open_source(o) for o in folders],{},[] # a dataset of the hub takes a while
+    for source,folder in zip(sources, folders):
+        photos,faults = find_textures(source)
+        skipped |= {f'{folder}/{k}': why for k,why in faults.items()}
+        skipped |= {f'{folder}/{p.path}': f'smaller than {side} px' for p in photos if not _corners(p, side)}
+        places += [(source, folder, p, corner) for p in photos for corner in _corners(p, side)]
+    if len(places) > most: notice(f'{most:,} of {len(places):,} squares are used, evenly from all photos')
+    for (source,folder,p),own in groupby(evenly(places, most), itemgetter(0,1,2)):
         try: image = read_photo(source, p)
-        except Exception as e: # decoders raise anything at all
-            skipped[p.path] = reason(e)
-            continue
-        for _,(x,y) in own: yield image.crop((x, y, x+side, y+side))
+        except Exception as e: skipped[f'{folder}/{p.path}'] = reason(e) # decoders raise anything at all
+        else: yield from (image.crop((x, y, x+side, y+side)) for *_,(x,y) in own)
     for path,why in skipped.items(): notice(f'skipped {path}: {why}')
 
 # %% ../nbs/06_pretrain.ipynb #b0f559e1
@@ -109,7 +109,7 @@ def picture_bank(
     photos:list[str|Path]=(),   # folders of photos; none: textures are generated
 )->torch.Tensor: # (n,3,side,side), bytes
     "The pictures to train on, square; raises `DinoinvError` if there are too few"
-    if photos: pictures = chain(*(_squares(o, cfg.side, MOST_SQUARES//len(photos)) for o in photos))
+    if photos: pictures = _squares(photos, cfg.side, MOST_SQUARES)
     else: pictures = (t.image for t in sample_textures(cfg.pictures, cfg.seed+1, cfg.side))
     found = [*map(_bytes, pictures)]
     if len(found) < cfg.batch_size:
@@ -331,15 +331,14 @@ def rate(
 # %% ../nbs/06_pretrain.ipynb #15b6f454
 def _begin(out, cfg, photos, resume):
     "The pictures to train on, and what `config.json` says; raises `DinoinvError` if `out` holds another run"
-    for o in photos: check_apart(o, out)
-    about = dict(config=asdict(cfg) | dict(photos=[place_of(o) for o in photos]))
+    about = dict(config=asdict(cfg))
     have = check_run(out, about, resume, settings=PretrainConfig)
     if not have: check_empty(out)
     pictures = picture_bank(cfg, photos)
-    about |= dict(pictures=digest(pictures.numpy().tobytes()))
-    if have.get('pictures', about['pictures']) != about['pictures']:
+    key = digest(pictures.numpy())
+    if have.get('pictures', key) != key: # wherever they lie
         raise DinoinvError(f'{out} was trained on other pictures: put them back, or choose another folder')
-    return pictures,about
+    return pictures, about | dict(photos=[place_of(o) for o in photos], pictures=key)
 
 # %% ../nbs/06_pretrain.ipynb #e1d4d071
 class Pretraining:
@@ -539,6 +538,7 @@ def pretrain(
     resume:bool=False,      # take up a run that was interrupted
 )->list[dict]: # rows of `log.json`
     "Train a small DINOv2, to be loaded with `load_encoder(out/'encoder')`; raises `DinoinvError` if it can't"
+    for o in photos: check_apart(o, Path(out)) # before it makes a folder
     with one_writer(out) if accelerator_for(True).is_main_process else nullcontext():
         training = Pretraining(out, cfg, photos, resume)
         try: training.run()

@@ -16,7 +16,7 @@ from fastcore.basics import patch
 
 # %% ../nbs/05_study.ipynb #c16ceb18
 from .core import REMAKE, DinoinvError, command, load_json, one_writer, progress, save_json, versions
-from .dataset import PairsDataset, check_apart, check_patch, load_batches, parse_layers, prepare_pairs
+from .dataset import PairsDataset, load_batches, parse_layers, prepare_pairs
 from .decoder import LinearProbe, low_pass, psnr
 from .features import DEFAULT, Encoder, control, layers_name, load_encoder
 from .gallery import Gallery
@@ -48,11 +48,8 @@ class Study:
         enc:Encoder|None=None,  # default: `cfg.encoder`, loaded
     ):
         self.start,self.out,self.cfg,self.photos,self.fitted = time.perf_counter(),Path(out),cfg,photos,{}
-        self.source = place_of(photos) if photos else f'sample_textures, seed {cfg.seed}'
-        check_study(self.out, self.source)
-        if photos: check_apart(photos, self.out)
         enc = enc or load_encoder(cfg.encoder)
-        check_patch(cfg.patch, enc.patch)
+        self.source = check_study(self.out, cfg, photos, enc.patch)
         self.encs = {k: e for k,e in dict(encoder=enc, control=control(enc)).items() if e}
         self.best,self.patch,self.device = cfg.decoders[-1],enc.patch,enc.device
         crops,self.skipped = study_photos(cfg, photos, self.out, self._count(enc))
@@ -519,7 +516,7 @@ def elsewhere(self:Study,
 )->dict: # who → model → row of scores
     "The probes and decoders of this study on other photos, the middle patch of each"
     c,out,models = self.cfg,{},self.loaded_models()
-    key = hashlib.sha256(str(Path(photos).resolve()).encode()).hexdigest()[:8]
+    key = hashlib.sha256(place_of(photos).encode()).hexdigest()[:8]
     crops = self.out/f'other-photos-{key}-{c.patch}'
     centre_crops(photos, crops, c.patch, c.max_photos or 100)
     files = [(p.as_posix(), p.stat().st_mtime_ns) for p in sorted(crops.rglob('*.png'))]
@@ -665,7 +662,7 @@ def dinoinv_study(
     minutes:float=20.,     # budget for everything
     epochs:int=None,       # of each decoder, whatever the time; default: what the budget allows
     seeds:int=3,           # of each decoder, if the budget allows
-    patch:int=252,         # side of a patch, px, a multiple of 14
+    patch:int=252,         # side of a patch, px, a multiple of the encoder's, 14
     max_photos:int=None,   # to use, or textures to make; default: what the minutes allow, 48 at least
     group_by:str='file',   # what must not be in two splits: file or folder
     other:str=None,        # folder of photos of another kind to test on
@@ -678,7 +675,9 @@ def dinoinv_study(
     given = {k: v for k,v in locals().items() if k in StudyConfig.__dataclass_fields__}
     given |= dict(layers=parse_layers(layers), decoders=tuple(decoders.split(',')))
     ref = Reference(reference) if reference else None # an error had better come first
-    with one_writer(out): r = Study(out, StudyConfig(**given), photos).run(other, ref)
+    cfg,enc = StudyConfig(**given),load_encoder(encoder)
+    check_study(Path(out), cfg, photos, enc.patch) # before it makes a folder
+    with one_writer(out): r = Study(out, cfg, photos, enc).run(other, ref)
     print('\n' + '\n'.join(f'* {f}' for f in r['findings']))
     print(f"\n{r['minutes']:.1f} minutes. Look at {out}/report.html, and play with {out}/gallery.html")
     if r['about']['is_control']: print('These features come from random weights: the control, not DINOv2.')
