@@ -2,6 +2,7 @@
 
     python bench/mini.py PHOTOS PAIRS [--encoder mini]
     python bench/mini.py PHOTOS PAIRS --states 6,final --n 10000    only probes of these states, of one token and of 3×3
+    python bench/mini.py PHOTOS PAIRS --scale                       only probes of final tokens times a scale, read from them or true
 
 PHOTOS has a folder for each class. PAIRS were made of them by dinoinv_prepare, with --group_by file; their test patches are reported.
 """
@@ -49,12 +50,31 @@ def keeps(enc, train, test, layer, reach=0):
     probe = LinearProbe.fit(zip(grids(train), train.split(16)), reach=reach)
     return torch.cat([psnr(probe(g), o) for g,o in zip(grids(test), test.split(16))]).tolist()
 
+def scales(enc, train, test):
+    "PSNR of probes of the final output times a scale, by what the scale is, for one token and for 3×3"
+    def tokens(x):
+        "Final tokens, and the logarithm of the standard deviation that the last LayerNorm divided them by"
+        for o in x.split(16): yield enc.encode(o), enc.encode(o, [enc.n_layers]).std(1, keepdim=True).log()
+    (known,wanted),(asked,true) = ([torch.cat(o) for o in zip(*tokens(x))] for x in (train,test))
+    portions = lambda *grids: zip(*(o.split(16) for o in grids))
+    read = LinearProbe.fit(portions(known, wanted.expand(-1,3,-1,-1)), unit=1)
+    guess = lambda f: torch.cat([read(o)[:,:1] for o in f.split(16)])
+    said,heard = guess(known),guess(asked)
+    agree = [np.corrcoef(a.flatten(), b.flatten())[0,1] for a,b in zip(heard, true)]
+    out = {'correlation of the estimate with the true scale, within a patch': agree}
+    for reach,probe in enumerate(('linear probe','neighbour probe')):
+        for what,a,b in (('as it is',0*said,0*heard), ('times the estimate from the same token',said,heard), ('times the true scale',wanted,true)):
+            p = LinearProbe.fit(portions(known*a.exp(), train), reach=reach)
+            out[f'{probe}, {what}, dB'] = torch.cat([psnr(p(g), o) for g,o in portions(asked*b.exp(), test)]).tolist()
+    return out
+
 @call_parse
 def main(photos:str,            # folder of photos, a folder for each class
          pairs:str,             # pairs made of them
          encoder:str='mini',    # any name load_encoder takes
          states:str=None,       # only probes of these hidden states, and of the final output if it is among them
-         n:int=480):            # training patches to fit on, at most
+         n:int=480,             # training patches to fit on, at most
+         scale:bool=False):     # only probes of final tokens times a scale
     "See the head of this file"
     enc = load_encoder(encoder)
     encs = [enc, control(enc)]
@@ -70,6 +90,12 @@ def main(photos:str,            # folder of photos, a folder for each class
     def row(name, scores, groups=groups):
         "A line of the table: mean and interval of each encoder's scores"
         print(f'| {name} | ' + ' | '.join(mean_ci(v, groups) for v in scores) + ' |', flush=True)
+    if scale:
+        found = [scales(e, train, test) for e in encs]
+        for k in found[0]: row(k, [f[k] for f in found])
+        gap = [a-b for a,b in zip(*(f['neighbour probe, times the estimate from the same token, dB'] for f in found))]
+        print(f'\nneighbour probe, times the estimate, {encs[0].name} − {encs[1].name}: {mean_ci(gap, groups)} dB')
+        return
     if states:
         for state in states.split(','):
             for reach,probe in enumerate(('linear probe','neighbour probe')):
