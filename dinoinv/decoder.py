@@ -152,7 +152,7 @@ class Decoder(nn.Module, PyTorchModelHubMixin):
         dilations:tuple=(1,2),  # of their convolutions, in turn
         head:str='subpixel',    # 'subpixel', or 'bilinear': the method's, one colour a token, then upsampling
         reach:int|None=1,       # neighbours to each side that the shortcut reads; None: no shortcut
-        scaled:bool=True,       # multiply its tokens by a factor seen in the neighbourhood
+        scaled:bool=True,       # multiply its tokens by a factor that the blocks put out
         unit:int=14,            # px per token
         encoder:dict|None=None, # which encoder and layers the features come from, as in `meta.json`
     ):
