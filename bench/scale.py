@@ -38,7 +38,7 @@ def wanted(probe, scale, features, target):
 def fit_scale(ds, rounds=3):
     "A `Scale`, and the neighbour probe of the features that it makes"
     batches = lambda every=1: load_batches(ds, 8, every=every)
-    scale = Scale(LinearProbe.fit((b['features'],b['target']) for b in batches()).in_dim)
+    scale = Scale(len(ds[0]['features']))
     for _ in range(rounds):
         probe = LinearProbe.fit((scale(b['features']),b['target']) for b in batches())
         says = LinearProbe.fit(((b['features'], wanted(probe, scale, b['features'], b['target']).expand(-1,3,-1,-1)) for b in batches()), unit=1)
@@ -62,11 +62,6 @@ class ScaledDecoder(nn.Module):
         scaled = normalise(self.shortcut_scale(features), self.mean, self.std)*2*self.scale(seen).float().sigmoid()
         return self.upsample(self.out(seen).float() + self.shortcut(scaled).float())
 
-class Both(nn.Module):
-    "The scale, then the probe"
-    def __init__(self, scale, probe): super().__init__(); self.scale,self.probe = scale,probe
-    def forward(self, features): return self.probe(self.scale(features))
-
 @call_parse
 def main(pairs:str,       # folder written by dinoinv_prepare
          epochs:int=6):   # of training
@@ -78,7 +73,7 @@ def main(pairs:str,       # folder written by dinoinv_prepare
         a = average(validate(model.eval(), val))
         print(f"{name:<24}{a['psnr']:6.2f} dB  SSIM {a['ssim']:.3f}", flush=True)
     scale,probe = fit_scale(train.uncropped())
-    line('scaled neighbour probe', Both(scale, probe))
+    line('scaled neighbour probe', nn.Sequential(scale, probe))
     torch.manual_seed(cfg.seed)
     model,acc = ScaledDecoder(scale, probe),accelerator_for(cfg.amp)
     opt,sched = make_optimizer(model, cfg, steps=epochs*-(-len(train)//cfg.batch_size))

@@ -94,7 +94,7 @@ def check_apart(
     "Raise `DinoinvError` unless there are photos to read, and `out` lies outside of them"
     on_hub = str(photos).startswith('hub:')
     folder = Path(str(photos).removeprefix('hub:')) if on_hub else PhotoFolder(photos).photos
-    if folder.is_dir() and folder.resolve() in (out.resolve(), *out.resolve().parents):
+    if folder.is_dir() and out.resolve().is_relative_to(folder.resolve()):
         why = 'a second run would take what is in it for photos'
         raise DinoinvError(f'{out} lies in {photos}, and {why}: choose another folder')
     return folder

@@ -22,6 +22,7 @@ from .inference import encoder_by
 from .pairs import load_meta
 from .runs import check_run, load_parts, read_state
 from .scores import pairs_key
+from .sources import place_of
 from .train import TrainConfig, make_optimizer
 
 # %% ../nbs/04b_layers.ipynb #57549731
@@ -311,7 +312,7 @@ def dinoinv_layers(
     run,made_by = Path(run),load_meta(pairs)['encoder']
     enc = encoder_by(encoder, made_by)
     with one_writer(run):
-        about = dict(pairs=str(Path(pairs).resolve()), key=pairs_key(pairs), weights=enc.weights)
+        about = dict(pairs=place_of(pairs), key=pairs_key(pairs), weights=enc.weights)
         about |= dict(steps=steps, seed=seed, gb=gb)
         _begin_run(run, about)
         if not (run/'scores.json').exists(): _run_layers(pairs, run, enc, steps, seed, gb)

@@ -94,8 +94,10 @@ def _squares(folders, side, most):
     for source,folder in zip(sources, folders):
         photos,faults = find_textures(source)
         skipped |= {f'{folder}/{k}': why for k,why in faults.items()}
-        skipped |= {f'{folder}/{p.path}': f'smaller than {side} px' for p in photos if not _corners(p, side)}
-        places += [(source, folder, p, corner) for p in photos for corner in _corners(p, side)]
+        for p in photos:
+            corners = _corners(p, side)
+            if not corners: skipped[f'{folder}/{p.path}'] = f'smaller than {side} px'
+            places += [(source, folder, p, corner) for corner in corners]
     if len(places) > most: notice(f'{most:,} of {len(places):,} squares are used, evenly from all photos')
     for (source,folder,p),own in groupby(evenly(places, most), itemgetter(0,1,2)):
         try: image = read_photo(source, p)

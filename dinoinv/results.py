@@ -80,7 +80,7 @@ def check_out(
 )->None:
     "Raise `DinoinvError` unless `out` is new, empty or of an older evaluation, and outside of `source`"
     src,choose = Path(source).resolve(),'choose another folder for the results'
-    if src.is_dir() and src in (out.resolve(), *out.resolve().parents):
+    if src.is_dir() and out.resolve().is_relative_to(src):
         raise DinoinvError(f'{out} lies in {source}, where its pictures would be taken for input: {choose}')
     if out.resolve() in src.parents:
         raise DinoinvError(f'{source} lies in {out}, which is emptied first: {choose}')

@@ -188,20 +188,16 @@ def seen_by(self:Study,
 # %% ../nbs/05_study.ipynb #1cb09bb3
 @patch
 def _halves(self:Study, who):
-    "The families that the decoder of each half is trained on"
+    "Position of each test patch of a family that one half of the training has → that half, 0 or 1"
     splits = [load_meta(self.seen_by(Job(who, self.best, 'families', f)))['splits'] for f in (0,1)]
-    return [{self.family[k] for k in s['train']} if s['val'] else set() for s in splits]
-
-@patch
-def _of_halves(self:Study, who):
-    "Positions of the test patches of a family that one of the halves has"
-    first,second = self._halves(who)
-    return [i for i,k in enumerate(self.test) if first and second and self.family[k] in first|second]
+    if not all(s['train'] and s['val'] for s in splits): return {}
+    half = {self.family[k]: h for h,s in enumerate(splits) for k in s['train']}
+    return {i: half[self.family[k]] for i,k in enumerate(self.test) if self.family[k] in half}
 
 @patch
 def jobs(self:Study)->list[Job]:
     "All that this study trains if it has the time, the most important first"
-    enough = bool(self._of_halves('encoder'))
+    enough = bool(self._halves('encoder'))
     return all_jobs(list(self.encs), self.cfg.decoders, self.cfg.seeds, self.cfg.minutes, enough)
 
 # %% ../nbs/05_study.ipynb #e4029d83
@@ -339,21 +335,21 @@ def depth(self:Study)->dict|None: # reader → who → state → score; `gain`: 
     results = self.job_results()
     found = {who: results[k][0] for who in self.encs if (k := (who,'layers','main',1.)) in results}
     if 'encoder' not in found: return None
-    photos,models = found['encoder']['photos'],('probe','decoder')
+    photos,readers = found['encoder']['photos'],('probe','decoder')
     row = lambda v: score_row([[dict(psnr=p) for p in v['psnr']]], photos)
     gains = lambda a, b: paired(a['psnr'], b['psnr'], photos) | dict(
         bands=band_gain(np.array(a['sums']), np.array(b['sums']), photos))
-    out = {r: {who: {k: row(v) for k,v in f[r].items()} for who,f in found.items()} for r in models}
+    out = {r: {who: {k: row(v) for k,v in f[r].items()} for who,f in found.items()} for r in readers}
     out |= dict(about={who: f['about'] for who,f in found.items()}, names=found['encoder']['names'],
                 bands=list(band_rings(self.edges)), n=len(photos), photos=len(set(photos)), gain={})
     if len(found) == 2:
         a,b = found.values()
-        out['gain'] = {r: {k: gains(a[r][k], b[r][k]) for k in a[r]} for r in models}
+        out['gain'] = {r: {k: gains(a[r][k], b[r][k]) for k in a[r]} for r in readers}
     return out
 
 # %% ../nbs/05_study.ipynb #9fa791a9
 def runs(
-    results:list,       # of one job, one for each seed
+    results:list,        # of one job, one for each seed
     model:str='decoder', # or 'linear_probe'
 )->tuple[list,np.ndarray]: # scores: seed → patch; sums of each patch, seeds added up
     "Scores and sums of several seeds"
@@ -501,12 +497,12 @@ def unseen(self:Study)->dict: # who → model → `seen` and `unseen` (PSNR), th
     results,out = self.job_results(),{}
     for who in self.encs:
         halves = [results.get((who,self.best,'families',f)) for f in (0,1)]
-        at,(_,second) = self._of_halves(who),self._halves(who)
-        if not all(halves) or not at: continue
-        own,photos = [int(self.family[self.test[i]] in second) for i in at],[self.test_photos[i] for i in at]
-        at_those = lambda run, m: [patch_scores(runs(run, m)[0])[i] for i in at]
-        by = {m: [at_those(h, m) for h in halves] for m in ('decoder','linear_probe')}
-        out[who] = {m: _cost_of_unseen(v, own, photos) for m,v in by.items()}
+        own = self._halves(who)
+        if not all(halves) or not own: continue
+        photos = [self.test_photos[i] for i in own]
+        scores = lambda half, m: [db for i,db in enumerate(patch_scores(runs(half, m)[0])) if i in own]
+        by = {m: [scores(h, m) for h in halves] for m in ('decoder','linear_probe')}
+        out[who] = {m: _cost_of_unseen(v, list(own.values()), photos) for m,v in by.items()}
     return out
 
 # %% ../nbs/05_study.ipynb #ce413160
