@@ -1,28 +1,26 @@
 """Which decoder? Variants beside the default, each trained alike on the same pairs of real photos.
 
-    python bench/decoders.py PAIRS OUT [--epochs 6] [--seeds 0] [--only 'default;no blocks']   choose: validation patches
-    python bench/decoders.py PAIRS OUT --test [--only …]                                    report: test patches, once
+    python bench/decoders.py PAIRS OUT [--epochs 6] [--seeds 0,1] [--only 'default;no blocks']   choose: validation patches
+    python bench/decoders.py PAIRS OUT --test [--only …]                                      report: test patches, once
 
-Each run leaves OUT/<variant>-<seed>/, so a second call does only what is missing; the table at the end is made from what is
-there. What did not earn a place in the package (a quadratic start, gates, other scales, losses, averaged weights) is defined here.
+Each training leaves a run in OUT/<variant>-<seed>/, so a second call does only what is missing; the table at the end is made
+from what is there. What did not earn a place in the package (a quadratic start, gates, other scales and losses) is defined here.
 """
-import os; os.environ.setdefault('TQDM_DISABLE', '1')
-import time
-from copy import deepcopy
+import os
+os.environ.setdefault('TQDM_DISABLE', '1')
+import argparse, time
 from dataclasses import replace
 from pathlib import Path
 import numpy as np, torch, torch.nn as nn, torch.nn.functional as F
-from fastcore.script import call_parse
 from torch.utils.flop_counter import FlopCounterMode
 from torchmetrics.functional.image import structural_similarity_index_measure as ssim
-from dinoinv import decoder as decoder_module
-from dinoinv.core import load_json, save_json
+from dinoinv.core import read_json, save_json
 from dinoinv.dataset import PairsDataset, load_batches
-from dinoinv.decoder import Decoder, LinearProbe, bounded, normalise
-from dinoinv.features import amp_dtype, encoder_line
-from dinoinv.inference import bootstrap_ci
-from dinoinv.scores import average, predict, validate
-from dinoinv.train import PRESETS, TrainConfig, make_optimizer
+from dinoinv.decoder import Decoder, LinearProbe, bounded, n_params, normalise
+from dinoinv.features import encoder_line
+from dinoinv.runs import load_module
+from dinoinv.scores import PERFECT, average, bootstrap_ci
+from dinoinv.train import PRESETS, TrainConfig, train_decoder, validate
 
 # ---- decoders that were tried ----
 
@@ -91,6 +89,13 @@ class ScaledAfter(Decoder):
         seen,bias = self.blocks(self.stem(x)),self.shortcut.bias.view(1,-1,1,1)
         return self.upsample(self.out(seen).float() + bias + self.factor(seen)*(self.shortcut(x)-bias))
 
+class Unlimited(Decoder):
+    "Long tokens are not brought down"
+    def forward(self, f):
+        x = normalise(f, self.mean, self.std)
+        seen = self.blocks(self.stem(x))
+        return self.upsample(self.out(seen).float() + self.shortcut(self.factor(seen)*x))
+
 class Middle(Decoder):
     "A shortcut of 3×3 tokens that starts as the probe of one: the weights of the neighbours are zero at first"
     def prepare(self, forms):
@@ -100,127 +105,131 @@ class Middle(Decoder):
 
 # ---- losses ----
 
-def l1(p, t): return (p-t).abs().mean()
-def l1_ssim(p, t): return .9*l1(p, t) + .1*(1-ssim(p, t, data_range=1.))
+def l1(pred, target): return (pred-target).abs().mean()
 
-# ---- the variants: name → (shape, settings, what else) ----
+def l1_ssim(pred, target): return .9*l1(pred, target) + .1*(1-ssim(pred.float(), target, data_range=1.))
+
+# ---- the variants: name → (class, its shape, settings of the training, loss) ----
 
 S = TrainConfig()
 VARIANTS = {
-    'default':              ({}, S, {}),
-    'no blocks':            (dict(blocks=0), S, {}),
-    'no scale':             (dict(scaled=False), S, {}),
-    'shortcut of one token':(dict(reach=0), S, {}),
-    'neither, width 128':   (dict(reach=0, scaled=False, width=128), S, {}),
-    'no shortcut':          (dict(reach=None), S, {}),
-    'quadratic, gates':     (dict(width=64, reach=0, scaled=False), S, dict(make=Quadratic)),
-    'scale after':          ({}, S, dict(make=ScaledAfter)),
-    'scale a pixel':        (dict(reach=0), S, dict(make=ScaledPixels)),
-    '3×3 from the middle':  ({}, S, dict(make=Middle)),
-    'width 64':             (dict(width=64), S, {}),
-    'width 160, 6 blocks':  (dict(width=160, blocks=6), S, {}),
-    "the method's":         (dict(head='bilinear', width=64), PRESETS['method'], {}),
-    'L1 + 0.1 (1 − SSIM)':  ({}, S, dict(loss=l1_ssim)),
-    'averaged weights, .98':({}, S, dict(ema=.98)),
-    'rate 2e-3':            ({}, replace(S, lr=2e-3), {}),
-    'rate 3e-3':            ({}, replace(S, lr=3e-3), {}),
-    'beta2 .999':           ({}, replace(S, beta2=.999), {}),
-    'beta2 .95':            ({}, replace(S, beta2=.95), {}),
-    'no limit for tokens':  ({}, S, dict(limit=1e9)),
+    'default':              (Decoder, {}, S, l1),
+    'no blocks':            (Decoder, dict(blocks=0), S, l1),
+    'no scale':             (Decoder, dict(scaled=False), S, l1),
+    'shortcut of one token':(Decoder, dict(reach=0), S, l1),
+    'neither, width 128':   (Decoder, dict(reach=0, scaled=False, width=128), S, l1),
+    'no shortcut':          (Decoder, dict(reach=None), S, l1),
+    'quadratic, gates':     (Quadratic, dict(width=64, reach=0, scaled=False), S, l1),
+    'scale after':          (ScaledAfter, {}, S, l1),
+    'scale a pixel':        (ScaledPixels, dict(reach=0), S, l1),
+    '3×3 from the middle':  (Middle, {}, S, l1),
+    'width 64':             (Decoder, dict(width=64), S, l1),
+    'width 160, 6 blocks':  (Decoder, dict(width=160, blocks=6), S, l1),
+    "the method's":         (Decoder, dict(head='bilinear', width=64), PRESETS['method'], l1),
+    'L1 + 0.1 (1 − SSIM)':  (Decoder, {}, S, l1_ssim),
+    'rate 2e-3':            (Decoder, {}, replace(S, lr=2e-3), l1),
+    'rate 3e-3':            (Decoder, {}, replace(S, lr=3e-3), l1),
+    'beta2 .999':           (Decoder, {}, replace(S, beta2=.999), l1),
+    'beta2 .95':            (Decoder, {}, replace(S, beta2=.95), l1),
+    'no limit for tokens':  (Unlimited, {}, S, l1),
 }
-
-def train(model, ds, cfg, epochs, loss=l1, ema=None):
-    "Train as `dinoinv.train` does, on one process; returns the model, or its moving average, and CPU seconds an epoch"
-    model = model.to(memory_format=torch.channels_last).train()
-    opt,sched = make_optimizer(model, cfg, epochs*-(-len(ds)//cfg.batch_size))
-    dtype,avg,start = amp_dtype('cpu'),deepcopy(model) if ema else None,time.process_time()
-    for ds.epoch in range(1, epochs+1):
-        for b in load_batches(ds, cfg.batch_size, True):
-            with torch.autocast('cpu', dtype=dtype, enabled=dtype is not None): pred = predict(model, b)
-            loss(pred, b['target']).backward()
-            if cfg.clip: nn.utils.clip_grad_norm_(model.parameters(), cfg.clip)
-            opt.step(); opt.zero_grad(); sched.step()
-            if ema:
-                with torch.no_grad():
-                    for a,p in zip(avg.parameters(), model.parameters()): a.lerp_(p, 1-ema)
-    return (avg or model).eval(), (time.process_time()-start)/epochs
 
 def closed_forms(ds, path):
     "name → probe, each in closed form; kept in `path`, for they take minutes"
     if path.exists(): return torch.load(path, weights_only=False)
     every = 4 if ds[0]['features'].shape[0] > 256 else 1 # of wide tokens a quarter must do
-    batches = lambda every=every: ((b['features'],b['target']) for b in load_batches(ds.uncropped(), 8, every=every))
-    forms = dict(linear=LinearProbe.fit(batches(1), ds.unit), neighbour=LinearProbe.fit(batches(), ds.unit, reach=1))
-    first = Products(forms['linear'], batches())
-    forms['quadratic'] = Then(first, LinearProbe.fit(((first(f),x) for f,x in batches()), ds.unit))
+    def batches(every=every):
+        for batch in load_batches(ds.uncropped(), 8, every=every): yield batch['features'], batch['target']
+    linear = LinearProbe.fit(batches(1), ds.unit)
+    neighbour = LinearProbe.fit(batches(), ds.unit, reach=1)
+    products = Products(linear, batches())
+    quadratic = Then(products, LinearProbe.fit(((products(f),x) for f,x in batches()), ds.unit))
     path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(forms, path)
+    torch.save(forms := dict(linear=linear, neighbour=neighbour, quadratic=quadratic), path)
     return forms
 
 def build(name, forms, meta):
-    "A variant, untrained"
-    shape,cfg,more = VARIANTS[name]
-    model = more.get('make', Decoder)(forms['linear'].in_dim, unit=forms['linear'].unit, encoder=meta['encoder'], **shape)
-    model.start_from(forms['neighbour' if model.reach else 'linear'])
+    "The model of a variant, untrained"
+    make,shape,_,_ = VARIANTS[name]
+    linear = forms['linear']
+    model = make(linear.in_dim, unit=linear.unit, encoder=meta['encoder'], **shape)
+    if model.reach is not None: model.start_from(forms['neighbour' if model.reach else 'linear'])
     if hasattr(model, 'prepare'): model.prepare(forms)
-    return model,cfg,{k: v for k,v in more.items() if k in ('loss','ema')}
+    return model
 
-def run(name, seed, epochs, ds, val, forms, folder):
+class Clock:
+    "CPU seconds of the epochs between the first and the last, where nothing is validated"
+    def __init__(self): self.times = []
+    def __call__(self, epoch, log, model): self.times.append(time.process_time())
+    def an_epoch(self): return float(np.diff(self.times[:-1]).mean()) if len(self.times) > 2 else float('nan')
+
+def run(name, seed, epochs, pairs, forms, meta, folder):
+    "Train a variant, and note what it costs"
+    *_,cfg,loss = VARIANTS[name]
     torch.manual_seed(seed)
-    ds.seed = seed
-    decoder_module.LIMIT = VARIANTS[name][2].get('limit', 2.)
-    model,cfg,more = build(name, forms, ds.meta)
-    with FlopCounterMode(display=False) as c: model(torch.zeros(1, model.in_dim, 14, 14))
-    model,seconds = train(model, ds, cfg, epochs, **more)
-    folder.mkdir(parents=True, exist_ok=True)
-    torch.save(model.state_dict(), folder/'weights.pt')
-    save_json(folder/'val.json', dict(variant=name, seed=seed, epochs=epochs, parameters=model.n_params, macs=c.get_total_flops()/2/196,
-                                      cpu_s_epoch=seconds, rows=validate(model, val)))
+    model,clock = build(name, forms, meta),Clock()
+    with FlopCounterMode(display=False) as count: model(torch.zeros(1, model.in_dim, 14, 14))
+    cfg = replace(cfg, epochs=epochs, seed=seed, val_every=epochs, val_crop=10**6) # whole patches
+    probes = dict(linear_probe=forms['linear'], neighbour_probe=forms['neighbour'])
+    train_decoder(pairs, folder, cfg, model=model, loss=loss, probes=probes, callbacks=[clock], resume=(folder/'config.json').exists())
+    save_json(folder/'cost.json', dict(parameters=n_params(model), macs=count.get_total_flops()/2/196, cpu_s_epoch=clock.an_epoch()))
 
-def scored(folder, split, name, forms, ds, part):
-    "Scores of a finished run on `part`, computed once"
-    path = folder/f'{split}.json'
+def rows_of(name, folder, forms, ds, split):
+    "Scores of a finished run on each patch, computed once"
+    path = folder/f'{split}_scores.json'
     if not path.exists():
-        decoder_module.LIMIT = VARIANTS[name][2].get('limit', 2.)
-        model = build(name, forms, ds.meta)[0]
-        model.load_state_dict(torch.load(folder/'weights.pt', weights_only=True))
-        save_json(path, load_json(folder/'val.json') | dict(rows=validate(model.eval(), part)))
-    return load_json(path)
+        model = load_module(lambda: build(name, forms, ds.meta), folder/'best')
+        save_json(path, dict(rows=validate(model, ds)))
+    return read_json(path, rows=list)['rows']
+
+def mean_psnr(runs): return np.mean([[min(r['psnr'], PERFECT) for r in run['rows']] for run in runs], 0)
+
+def line(name, runs, default, photos):
+    "A line of the table; `default` are the runs of the default with the same seeds"
+    means = [average(run['rows']) for run in runs]
+    spread = f" ± {np.std([m['psnr'] for m in means], ddof=1):.2f}" if len(runs) > 1 else ''
+    cost = interval = ''
+    if 'macs' in runs[0]:
+        seconds = np.mean([run['cpu_s_epoch'] or np.nan for run in runs])
+        cost = f"{runs[0]['parameters']/1e6:.2f} M | {runs[0]['macs']/1e6:.2f} M | {seconds:.1f}"
+    if default and name != 'default':
+        difference = mean_psnr(runs)-mean_psnr(default)
+        low,high = bootstrap_ci(difference.tolist(), photos) or (np.nan,np.nan)
+        interval = f'{difference.mean():+.2f} ({low:+.2f}, {high:+.2f})'
+    psnr,ssims = np.mean([m['psnr'] for m in means]), np.mean([m['ssim'] for m in means])
+    return f"| {name} | {cost or '| |'} | {psnr:.2f}{spread} | {ssims:.3f} | {interval} | {len(runs) if cost else '–'} |"
 
 def table(found, split, photos, encoder, epochs):
     "The variants as a table in Markdown, with paired differences against the default"
-    ps = lambda rs: np.mean([[min(r['psnr'], 100.) for r in run['rows']] for run in rs], 0)
-    print(f'| {split} patches | parameters | MACs a token | CPU s an epoch | PSNR dB | SSIM | against the default (95 %), dB | seeds |\n|---|---|---|---|---|---|---|---|')
-    for k,rs in found.items():
-        same = [r for r in found.get('default', []) if r.get('seed') in {q.get('seed', r['seed']) for q in rs}]
-        diff = ps(rs)-ps(same) if same and k != 'default' else None
-        interval = '' if diff is None else f"{diff.mean():+.2f} ({', '.join(f'{v:+.2f}' for v in bootstrap_ci(diff.tolist(), photos))})"
-        means = [average(r['rows']) for r in rs]
-        spread = f" ± {np.std([m['psnr'] for m in means], ddof=1):.2f}" if len(rs) > 1 else ''
-        cost = f"{rs[0]['parameters']/1e6:.2f} M | {rs[0]['macs']/1e6:.2f} M | {np.mean([r['cpu_s_epoch'] for r in rs]):.1f}" if 'macs' in rs[0] else '| |'
-        print(f"| {k} | {cost} | {np.mean([m['psnr'] for m in means]):.2f}{spread} | {np.mean([m['ssim'] for m in means]):.3f} | {interval} | {len(rs) if 'seed' in rs[0] else '–'} |")
+    print(f'| {split} patches | parameters | MACs a token | CPU s an epoch | PSNR dB | SSIM | against the default (95 %), dB | seeds |')
+    print('|---|---|---|---|---|---|---|---|')
+    for name,runs in found.items():
+        seeds = {run['seed'] for run in runs if 'seed' in run}
+        default = [run for run in found.get('default', []) if not seeds or run['seed'] in seeds]
+        print(line(name, runs, default, photos))
     print(f'\n{epochs} epochs; {len(photos)} patches of {len(set(photos))} photos; intervals draw photos · {encoder_line(encoder)}')
 
-@call_parse
-def main(pairs:str,          # folder written by dinoinv_prepare
-         out:str,            # folder for the results of each run
-         epochs:int=6,       # of each
-         seeds:str='0',      # of weights, crops and order
-         only:str=None,      # variants, separated by semicolons; default: all
-         test:bool=False):   # score finished runs on the test patches, train nothing
-    "Train decoder variants alike and compare them; see the head of this file"
-    out,names = Path(out),only.split(';') if only else list(VARIANTS)
-    ds = PairsDataset(pairs, 'train', S.crop)
-    val,tst = (PairsDataset(pairs, s, None, random=False) for s in ('val','test'))
-    forms = closed_forms(ds, out/'closed_forms.pt')
-    split,part = ('test',tst) if test else ('validation',val)
-    found = {f'{k} probe': [dict(rows=validate(p, part))] for k,p in forms.items()}
-    for name in names:
-        for seed in map(int, seeds.split(',')):
-            folder = out/f'{name}-{seed}'
-            if not test and not (folder/'val.json').exists():
-                run(name, seed, epochs, ds, val, forms, folder)
-                print(folder.name, {k: round(v, 4) for k,v in average(load_json(folder/'val.json')['rows']).items()}, flush=True)
-            if (folder/'val.json').exists():
-                found.setdefault(name, []).append(scored(folder, 'test' if test else 'val', name, forms, ds, part))
-    table(found, split, [n.split('__')[0] for n in part.names], ds.meta['encoder'], epochs)
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument('pairs', help='folder written by dinoinv_prepare')
+    p.add_argument('out', type=Path, help='folder for the runs')
+    p.add_argument('--epochs', type=int, default=6, help='of each')
+    p.add_argument('--seeds', default='0', help='of weights, crops and order')
+    p.add_argument('--only', help='variants, separated by semicolons; default: all')
+    p.add_argument('--test', action='store_true', help='score finished runs on the test patches, train nothing')
+    o = p.parse_args()
+    ds,split = PairsDataset(o.pairs, 'train'), 'test' if o.test else 'val'
+    part = PairsDataset(o.pairs, split, None, random=False)
+    forms = closed_forms(ds, o.out/'closed_forms.pt')
+    found = {f'{name} probe': [dict(rows=validate(probe, part))] for name,probe in forms.items()}
+    for name in o.only.split(';') if o.only else VARIANTS:
+        for seed in map(int, o.seeds.split(',')):
+            folder = o.out/f'{name}-{seed}'
+            if not o.test and not (folder/'cost.json').exists(): run(name, seed, o.epochs, o.pairs, forms, ds.meta, folder)
+            if not (folder/'cost.json').exists(): continue
+            rows = rows_of(name, folder, forms, part, split)
+            found.setdefault(name, []).append(read_json(folder/'cost.json') | dict(seed=seed, rows=rows))
+            print(folder.name, {k: round(v, 4) for k,v in average(rows).items()}, flush=True)
+    table(found, split, [n.split('__')[0] for n in part.names], ds.meta['encoder'], o.epochs)
+
+if __name__ == '__main__': main()

@@ -14,13 +14,13 @@ from fastcore.script import call_parse
 from dinoinv.dataset import PairsDataset
 from dinoinv.decoder import LinearProbe, low_pass, psnr
 from dinoinv.features import control, crop_to_patch, load_encoder
-from dinoinv.images import open_photo, to_tensor
-from dinoinv.inference import bootstrap_ci
-from dinoinv.sources import find_textures
+from dinoinv.photos import open_photo, to_tensor
+from dinoinv.scores import bootstrap_ci
+from dinoinv.sources import survey
 
 def mean_ci(values, groups=None):
     "Mean and 95 % interval as text"
-    return f"{np.mean(values):.2f} ({', '.join(f'{v:.2f}' for v in bootstrap_ci(values, groups))})"
+    return f"{np.mean(values):.2f} ({', '.join(f'{v:.2f}' for v in bootstrap_ci(values, groups) or ())})"
 
 @torch.no_grad()
 def sees(enc, photos, folder):
@@ -78,7 +78,7 @@ def main(photos:str,            # folder of photos, a folder for each class
     "See the head of this file"
     enc = load_encoder(encoder)
     encs = [enc, control(enc)]
-    found,_ = find_textures(photos, group_by='file')
+    found = survey(photos, group_by='file').photos
     def patches(split, k=None):
         ds = PairsDataset(pairs, split, None, random=False)
         which = np.linspace(0, len(ds)-1, min(k or len(ds), len(ds))).astype(int)
@@ -104,7 +104,7 @@ def main(photos:str,            # folder of photos, a folder for each class
         return
     row('5-NN accuracy, classes, leave one out', [sees(e, found, Path(photos)) for e in encs], None)
     row('tokens outside a painted square move by', [mixes(e, test) for e in encs])
-    row('low-pass oracle, dB', [psnr(low_pass(test), test).tolist()]*2)
+    row('low-pass oracle, dB', [psnr(low_pass(test, enc.patch), test).tolist()]*2)
     for layer in (0, enc.n_layers//3, enc.n_layers//2, enc.n_layers, None):
         scores = [keeps(e, train, test, layer) for e in encs]
         name = 'final output' if layer is None else f'hidden state {layer}'

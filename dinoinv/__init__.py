@@ -12,13 +12,15 @@ import lazy_loader
 # %% ../nbs/reference/package.ipynb #0117e831
 __getattr__,__dir__,__all__ = lazy_loader.attach(__name__, submod_attrs=dict(
     core=['DinoinvError'],
-    images=['open_photo', 'to_tensor'],
-    features=['Encoder', 'crop_to_patch', 'load_encoder', 'pca_rgb'],
+    photos=['open_photo', 'to_tensor'],
+    features=['Encoder', 'control', 'crop_to_patch', 'load_encoder', 'pca_rgb'],
     textures=['make_texture', 'sample_textures', 'save_textures', 'texture_families'],
-    dataset=['PairsDataset', 'prepare_pairs', 'split_groups'],
-    decoder=['Decoder', 'LinearProbe', 'low_pass', 'psnr'],
+    dataset=['PairsDataset', 'load_batches', 'prepare_pairs', 'split_groups'],
+    decoder=['Decoder', 'LinearProbe', 'low_pass', 'psnr', 'reconstruct'],
+    scores=['image_metrics'],
+    runs=['load_decoder'],
     train=['PRESETS', 'TrainConfig', 'train_decoder'],
-    inference=['evaluate', 'load_decoder', 'reconstruct'],
-    gallery=['Gallery', 'browse', 'load_results'],
-    study=['Study', 'StudyConfig'],
-    layers=['LayersDecoder', 'reconstruct_layers']))
+    inference=['evaluate'],
+    gallery=['Gallery', 'browse', 'load_results', 'make_demo'],
+    study=['LayersDecoder', 'StudyConfig', 'run_study'],
+    pretrain=['PretrainConfig', 'pretrain']))

@@ -5,18 +5,17 @@
 # %% auto #0
 __all__ = ['MEAN', 'STD', 'DEFAULT', 'REMEDY', 'MINI', 'crop_to_patch', 'weights_hash', 'best_device', 'amp_dtype', 'Encoder',
            'check_layers', 'channels_of', 'layers_name', 'encoder_line', 'within_reach', 'at_hand', 'is_control',
-           'control', 'load_encoder', 'pca_rgb']
+           'control', 'load_encoder', 'encoder_by', 'pca_rgb', 'sliced_attention']
 
 # %% ../nbs/00_features.ipynb #ff7909dd
-import hashlib, os, urllib.error, urllib.request
+import os, urllib.error, urllib.request
 from importlib.util import find_spec
 from pathlib import Path
 import numpy as np, torch, torch.nn as nn
 from fastcore.basics import patch
 from PIL import Image
-from .attention import attention_for, images_at_once
-from .core import DinoinvError, notice, one_line
-from .images import to_tensor
+from .core import DinoinvError, digest, notice, read_json, reason
+from .photos import to_tensor
 
 # %% ../nbs/00_features.ipynb #bad06193
 def crop_to_patch(
@@ -35,21 +34,22 @@ def crop_to_patch(
 def weights_hash(
     model:nn.Module, # any model
 )->str: # 12 hex digits
-    "SHA-256 of all parameters and buffers of `model`, names included"
-    h = hashlib.sha256()
-    for k,v in sorted(model.state_dict().items()):
-        h.update(k.encode())
-        h.update(v.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return h.hexdigest()[:12]
+    "A hash of all tensors of `model`, as float32; neither their names nor their order matter"
+    digests = []
+    for tensor in model.state_dict().values():
+        values = tensor.detach().cpu().float().numpy()
+        digests.append(digest(str(values.shape).encode() + values.tobytes()))
+    return digest(' '.join(sorted(digests)).encode())[:12]
 
 # %% ../nbs/00_features.ipynb #e2749ec3
 def best_device()->str: # 'cuda', 'mps' or 'cpu'
     "The device that the environment names as `DINOINV_DEVICE`, else the fastest that PyTorch sees"
-    there = dict(cuda=torch.cuda.is_available(), mps=torch.backends.mps.is_available(), cpu=True)
-    usable = [k for k,is_there in there.items() if is_there]
-    device = os.environ.get('DINOINV_DEVICE') or usable[0]
-    if device in usable: return device
-    raise DinoinvError(f"DINOINV_DEVICE={device}: not on this machine, give one of {', '.join(usable)}")
+    if device := os.environ.get('DINOINV_DEVICE'): return device
+    if torch.cuda.is_available(): return 'cuda'
+    return 'mps' if torch.backends.mps.is_available() else 'cpu'
+
+def _cpu_can()->dict: # names of what a CPU may have, such as 'amx_bf16'
+    return getattr(torch.cpu, 'get_capabilities', dict)() # new in PyTorch; before it, float32 is safe
 
 def amp_dtype(
     device:str, # 'cuda', 'mps' or 'cpu'
@@ -57,25 +57,24 @@ def amp_dtype(
     "The half precision to autocast to on `device`"
     kind = torch.device(device).type
     if kind == 'cuda':
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        native = torch.cuda.get_device_capability()[0] >= 8 or torch.version.hip
         return torch.bfloat16 if native else torch.float16
     if kind != 'cpu': return torch.float16
-    caps = getattr(torch.cpu, 'get_capabilities', dict)() # new in PyTorch; before it, float32 is safe
-    return torch.bfloat16 if any(caps.get(k) for k in ('avx512_bf16','amx_bf16','bf16')) else None
+    return torch.bfloat16 if any(_cpu_can().get(k) for k in ('avx512_bf16','amx_bf16','bf16')) else None
 
 # %% ../nbs/00_features.ipynb #9ffa36f8
 MEAN,STD = (.485,.456,.406),(.229,.224,.225) # of pixels by colour, in ImageNet; DINOv2 was trained with these
 
 def _hash_with(weights, mean, std, forward):
     "The hash `weights`, changed where pixels or `forward` are treated otherwise than for DINOv2"
-    given,usual = (torch.tensor([[*m],[*s]], dtype=torch.float32) for m,s in ((mean,std), (MEAN,STD)))
-    if torch.equal(given, usual) and not forward: return weights
-    return hashlib.sha256(repr((weights, given.tolist(), sorted(forward.items()))).encode()).hexdigest()[:12]
+    statistics = [round(float(v), 6) for v in (*mean,*std)]
+    if statistics == [*MEAN,*STD] and not forward: return weights
+    return digest(repr((weights, statistics, sorted(forward.items()))).encode())[:12]
 
 class Encoder:
-    "A frozen DINOv2 `model`: images in, patch grids `(B,C,H/14,W/14)` out"
+    "A frozen vision transformer: images in, grids of patch features `(B,C,H/patch,W/patch)` out"
     def __init__(self,
-        model:nn.Module,     # a DINOv2 of `transformers`, or another vision transformer with a CLS token
+        model:nn.Module,     # a DINOv2 of `transformers`, or another vision transformer that has patch tokens
         name:str,            # what to call it in files and figures
         revision:str|None=None, # commit of the weights on the hub
         device:str|None=None,   # default: the fastest there is
@@ -86,10 +85,9 @@ class Encoder:
     ):
         self.name,self.revision,self.device,self.forward = name,revision,device or best_device(),forward
         self.weights = _hash_with(weights_hash(model), mean, std, forward) # before anything is rounded
-        self.mean,self.std = (torch.tensor(v).view(3,1,1) for v in (mean,std))
+        self.mean,self.std = (torch.as_tensor(v).view(3,1,1) for v in (mean,std))
         c = self.config = model.config
         self.patch,self.dim,self.n_layers = c.patch_size,c.hidden_size,c.num_hidden_layers
-        self.skip = 1 + getattr(c, 'num_register_tokens', 0)
         self.dtype = amp_dtype(self.device) if amp else None
         self.model = model.eval().requires_grad_(False).to(self.device)
         if self.dtype: self._to_half()
@@ -98,16 +96,7 @@ class Encoder:
         what = f'{self.name}, weights {self.weights}, {self.dim} channels'
         return f'Encoder({what}, {self.device}, {self.dtype or torch.float32})'
 
-# %% ../nbs/00_features.ipynb #d0947141
-@patch
-def _to_half(self:Encoder):
-    "Round the weights of the matrix products, and take the faster attention"
-    for m in self.model.modules():
-        if isinstance(m, (nn.Linear, nn.Conv2d)): m.to(self.dtype)
-    if hasattr(self.model, 'set_attn_implementation'):
-        self.model.set_attn_implementation(attention_for(self.device, self.dtype))
-
-# %% ../nbs/00_features.ipynb #4bbc18e5
+# %% ../nbs/00_features.ipynb #6515997a
 def check_layers(
     layers:list[int]|None, # hidden states to use
     fuse:str,              # how they are joined
@@ -116,9 +105,8 @@ def check_layers(
     "Raise `DinoinvError` unless `layers` and `fuse` make sense for an encoder of `n_layers` blocks"
     if fuse not in ('concat','mean'): raise DinoinvError(f"fuse={fuse!r}: choose 'concat' or 'mean'")
     if layers is None: return
-    listed = isinstance(layers, (list,tuple)) and len(layers) > 0
-    fits = listed and all(type(i) is int and 0 <= i <= n_layers for i in layers)
-    if fits and len(set(layers)) == len(layers): return
+    once = set(layers)
+    if layers and len(once) == len(layers) and once <= set(range(n_layers+1)): return
     allowed = f'a list of different ones from 0 (patch embedding) to {n_layers} (last block)'
     raise DinoinvError(f'layers={layers!r}: give {allowed}, or None for the final output')
 
@@ -131,7 +119,6 @@ def channels_of(
     "Channels of the features that an encoder puts out"
     return dim*(len(layers) if layers and fuse == 'concat' else 1)
 
-# %% ../nbs/00_features.ipynb #5e23468a
 def layers_name(
     layers:list[int]|None, # hidden states; None: the final output
     fuse:str,              # how several are joined
@@ -141,87 +128,77 @@ def layers_name(
     return ', '.join(map(str, layers)) + (f' ({fuse})' if len(layers) > 1 else '')
 
 def encoder_line(
-    e:dict, # `encoder` of a `meta.json`, `info.json`, `summary.json` or decoder
+    made_by:dict, # `encoder` of a `meta.json`, `info.json`, `summary.json` or decoder
 )->str:
     "What stands on everything made with an encoder: its name, the hash of its weights, the layers"
-    return f"encoder: {e['name']} (weights {e['weights']}), layers: {layers_name(e['layers'], e['fuse'])}"
+    layers = layers_name(made_by['layers'], made_by['fuse'])
+    return f"encoder: {made_by['name']} (weights {made_by['weights']}), layers: {layers}"
 
 # %% ../nbs/00_features.ipynb #f045ffd8
 def _batch(images, patch, device):
     "One tensor `(B,3,H,W)` of an image, several, or a batch"
     if not isinstance(images, (list,tuple)):
         images = list(images) if getattr(images, 'ndim', 3) == 4 else [images]
-    if not images: raise DinoinvError('no images: give at least one')
-    xs = [to_tensor(o).to(device) for o in images]
-    sizes = sorted({tuple(x.shape[1:]) for x in xs})
-    if len(sizes) > 1:
-        raise DinoinvError(f'images of several sizes in one batch: {sizes}; encode them one by one')
-    h,w = sizes[0]
+    x = torch.stack([to_tensor(o).to(device) for o in images])
+    h,w = x.shape[-2:]
     if h%patch or w%patch:
         remedy = f'both sides must be multiples of {patch}; crop_to_patch(image, {patch}) makes them so'
         raise DinoinvError(f'image of {w}×{h} px: {remedy}')
-    return torch.stack(xs)
+    return x
 
-# %% ../nbs/00_features.ipynb #ca1683d0
-@patch
-def at_once(self:Encoder,
-    h:int, w:int, # tokens of an image
-    most:int,     # images at hand
-)->int: # images
-    "How many images the model takes at once: `most`, or on a CPU a power of two that its cache holds"
-    return images_at_once(self.device, h*w, most)
-
-# %% ../nbs/00_features.ipynb #b203ca6b
-@patch
-def _hidden(self:Encoder, x, layers):
-    "Patch tokens of `layers`, (L,B,N,C)"
-    with torch.autocast(x.device.type, dtype=self.dtype, enabled=self.dtype is not None):
-        out = self.model(x, output_hidden_states=layers is not None, **self.forward)
-    hs = [out.last_hidden_state] if layers is None else [out.hidden_states[i] for i in layers]
-    return torch.stack([o[:,self.skip:].float() for o in hs])
-
+# %% ../nbs/00_features.ipynb #05124741
 @patch
 @torch.no_grad()
 def encode(self:Encoder,
     images:Image.Image|np.ndarray|torch.Tensor|list, # one, several, or a batch (B,3,H,W) or (B,H,W,3)
     layers:list[int]|None=None, # hidden states, 0 (patch embedding) to `n_layers`; None: the final output
     fuse:str='concat',          # how to join several layers: 'concat' or 'mean'
-)->torch.Tensor: # (B,C,H/14,W/14), float32 on the encoder's device
+)->torch.Tensor: # (B,C,H/patch,W/patch), float32 on the encoder's device
     "Patch features of `images`, grids over the pixels; raises `DinoinvError` on wrong sizes or layers"
     check_layers(layers, fuse, self.n_layers)
     x = _batch(images, self.patch, self.device)
-    b,_,h,w = x.shape
-    h,w = h//self.patch, w//self.patch
+    b,_,height,width = x.shape
     x = (x-self.mean.to(x))/self.std.to(x)
-    pieces = x.split(self.at_once(h, w, b))
-    hs = torch.cat([self._hidden(o, layers) for o in pieces], 1)
+    hs = self._hidden(x, layers)
     f = hs.movedim(0, 2).flatten(2) if fuse == 'concat' else hs.mean(0)
-    return f.transpose(1,2).reshape(b, -1, h, w)
+    return f.transpose(1,2).reshape(b, -1, height//self.patch, width//self.patch)
 
 # %% ../nbs/00_features.ipynb #e35cecb3
-def _cached(name, revision):
-    from huggingface_hub import try_to_load_from_cache
-    found = (try_to_load_from_cache(name, f, revision=revision) for f in ('config.json','model.safetensors'))
-    return all(isinstance(path, str) for path in found)
+DEFAULT = 'facebook/dinov2-small'
+
+def _in_cache(name, revision):
+    "The folder of the hub's cache that holds the model `name`, or None; it is called like its commit"
+    from huggingface_hub import try_to_load_from_cache # slow to import, as all of these libraries
+    config = try_to_load_from_cache(name, 'config.json', revision=revision)
+    if not isinstance(config, str): return None
+    folder = Path(config).parent
+    parts = {'model.safetensors'}
+    for index in folder.glob('*.safetensors.index.json'): # of a checkpoint in several files
+        parts = set(read_json(index, weight_map=dict)['weight_map'].values())
+    return folder if all((folder/part).is_file() for part in parts) else None
 
 def _reachable(name, timeout=4):
+    "Whether the hub answers within `timeout` seconds"
     from huggingface_hub import constants, hf_hub_url
     if constants.HF_HUB_OFFLINE: return False
     head = urllib.request.Request(hf_hub_url(name, 'config.json'), method='HEAD')
     try: return bool(urllib.request.urlopen(head, timeout=timeout))
-    except urllib.error.HTTPError: return True # it answered: let the hub client say what is wrong
+    except urllib.error.HTTPError as e: return e.code < 500 # it answered: the hub client says what is wrong
     except OSError: return False
 
+def _place(name, revision):
+    "What to load `name` from: a folder, the hub, or its cache when it is out of reach; None: nothing"
+    if Path(name).is_dir(): return name
+    try: return name if _reachable(name) else _in_cache(name, revision)
+    except ValueError: return None # the hub client: this can't be a name
+
+# %% ../nbs/00_features.ipynb #d6b2f646
 def within_reach(
     name:str,               # folder or hub id
     revision:str|None=None, # hub branch, tag or commit
 )->bool:
     "Whether `name` is a folder here, or in the hub cache, or the hub answers for it"
-    try: return Path(name).is_dir() or _cached(name, revision) or _reachable(name)
-    except ValueError: return False # the hub client: this can't be a name
-
-# %% ../nbs/00_features.ipynb #d6b2f646
-DEFAULT = 'facebook/dinov2-small'
+    return _place(name, revision) is not None
 
 def at_hand(
     revision:str|None=None, # hub branch, tag or commit of `DEFAULT`
@@ -236,39 +213,57 @@ def at_hand(
 REMEDY = ("Use a local folder written with save_pretrained, 'mini' for the small encoder of this package, "
           "or 'untrained' for the control")
 
+def _check_pointers(folder):
+    "Raise `DinoinvError` if Git LFS has left a note in the place of the weights"
+    for path in sorted(Path(folder).glob('*')):
+        if path.suffix not in ('.safetensors','.bin'): continue
+        with path.open('rb') as f: start = f.read(40)
+        if start.startswith(b'version https://git-lfs'):
+            raise DinoinvError(f'{path} is only a pointer of Git LFS: '
+                               '`git lfs pull` in its repository gets the weights')
+
 def _complete(model, loading, name):
     "`model`, unless the report of `from_pretrained` (`loading`) says that the checkpoint lacks weights"
-    lacking,foreign = (sorted(map(str, loading.get(k) or ())) for k in ('missing_keys','unexpected_keys'))
-    lacking = [k for k in lacking if 'mask_token' not in k]
+    lacking = sorted(k for k in loading['missing_keys'] if 'mask_token' not in k)
     if not lacking: return model
+    foreign = sorted(loading['unexpected_keys'])
     found = f', and has others that do not belong there, such as {foreign[0]}' if foreign else ''
     what = f'the checkpoint {name!r} lacks {len(lacking)} weights of this model, such as {lacking[0]}{found}'
     raise DinoinvError(f'{what}: it is damaged or of another kind. {REMEDY}.')
 
-# %% ../nbs/00_features.ipynb #6fd30a1e
+# %% ../nbs/00_features.ipynb #e08ff0ad
 def _pretrained(name, revision):
+    "The model called `name`"
     from transformers import AutoConfig, AutoModel
     from transformers.utils import logging
     logging.disable_progress_bar() # of weights read from disk, which takes a blink; downloads keep theirs
-    if not within_reach(name, revision):
+    place = _place(name, revision)
+    if place is None:
         tried = 'is neither a folder here, nor in the hub cache, nor could the HuggingFace hub be reached'
         raise DinoinvError(f'{name!r} {tried}. {REMEDY}.')
     try:
-        kind = AutoConfig.from_pretrained(name, revision=revision).model_type
+        kind = AutoConfig.from_pretrained(place, revision=revision).model_type
         if kind not in ('dinov2','dinov2_with_registers'):
             raise DinoinvError(f'{name!r} holds a {kind} model, not DINOv2. {REMEDY}.')
+        _check_pointers(place)
         how = dict(dtype=torch.float32, output_loading_info=True)
-        return _complete(*AutoModel.from_pretrained(name, revision=revision, **how), name)
+        return _complete(*AutoModel.from_pretrained(place, revision=revision, **how), name)
     except DinoinvError: raise
     except Exception as e: # the libraries raise anything at all
-        raise DinoinvError(f'could not load {name!r} ({one_line(e)}). {REMEDY}.') from e
+        raise DinoinvError(f'could not load {name!r} ({reason(e)}). {REMEDY}.') from e
 
-# %% ../nbs/00_features.ipynb #70eba075
-def _random_weights(model, config):
-    "A `model` (a class) of shape `config`, the same on every call"
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return model(config)
+# %% ../nbs/00_features.ipynb #110f6e5d
+def _random_weights(cls, config):
+    "A model of the class `cls` with random weights, the same on each call and in all library versions"
+    with torch.random.fork_rng(devices=[]): model = cls(config) # it draws weights of its own
+    rng = np.random.RandomState(0)
+    spread = getattr(config, 'initializer_range', .02) # cut off at 2, says DINOv2: never reached
+    for name,p in model.named_parameters():
+        if name.endswith('bias') or 'mask_token' in name: nn.init.zeros_(p)
+        elif 'lambda' in name: nn.init.constant_(p, config.layerscale_value)
+        elif p.ndim == 1: nn.init.ones_(p) # of a LayerNorm
+        else: p.data = torch.from_numpy(spread*rng.standard_normal(p.shape)).float()
+    return model
 
 def is_control(
     name:str, # of an encoder
@@ -282,17 +277,12 @@ def control(
     "The architecture of `enc` with seeded random weights"
     if is_control(enc.name): return None
     model = _random_weights(type(enc.model), enc.config)
-    mean,std = (v.flatten().tolist() for v in (enc.mean,enc.std))
     amp = enc.dtype is not None
-    return Encoder(model, f'untrained:{enc.name}', None, enc.device, amp, mean, std, **enc.forward)
+    return Encoder(model, f'untrained:{enc.name}', None, enc.device, amp, enc.mean.flatten(),
+                   enc.std.flatten(), **enc.forward)
 
 # %% ../nbs/00_features.ipynb #c1cecef7
 MINI = Path(find_spec('dinoinv').origin).parent/'mini' # the folder of the embedded encoder
-
-def _untrained():
-    from transformers import Dinov2Config, Dinov2Model # slow to import
-    small = Dinov2Config(hidden_size=384, num_attention_heads=6, image_size=518, patch_size=14)
-    return _random_weights(Dinov2Model, small)
 
 def load_encoder(
     name:str|Path=DEFAULT,  # see the table above
@@ -303,14 +293,25 @@ def load_encoder(
     "A frozen DINOv2 encoder; raises `DinoinvError` when its weights can't be had or are not DINOv2's"
     name = str(name) # a folder may come as a `Path`
     if name == 'auto': name = at_hand(revision)
-    if name == 'untrained': return Encoder(_untrained(), name, device=device, amp=amp)
+    if name == 'untrained':
+        from transformers import Dinov2Config, Dinov2Model # slow to import
+        small = Dinov2Config(hidden_size=384, num_attention_heads=6, image_size=518, patch_size=14)
+        return Encoder(_random_weights(Dinov2Model, small), name, device=device, amp=amp)
     if name.startswith('untrained:'):
         enc = load_encoder(name.removeprefix('untrained:'), revision, device, amp)
         return control(enc) or enc
     model = _pretrained(MINI if name == 'mini' else name, revision)
-    on_hub = name != 'mini' and not Path(name).is_dir()
-    commit = getattr(model.config, '_commit_hash', revision) if on_hub else None
-    return Encoder(model, name, commit, device, amp)
+    cached = None if name == 'mini' or Path(name).is_dir() else _in_cache(name, revision)
+    return Encoder(model, name, cached and cached.name, device, amp)
+
+def encoder_by(
+    name:str|None,  # see `load_encoder`
+    made_by:dict,   # the encoder's entry of a `meta.json` or a decoder
+    device:str|None=None, # default: the fastest there is
+)->Encoder:
+    "The encoder called `name`; None: the one in `made_by`, at its revision"
+    if name: return load_encoder(name, device=device)
+    return load_encoder(made_by['name'], made_by.get('revision'), device)
 
 # %% ../nbs/00_features.ipynb #21da5ae1
 def pca_rgb(
@@ -324,3 +325,48 @@ def pca_rgb(
     p = nn.functional.pad(p, (0, 3-p.shape[1])) # fewer than three tokens have fewer directions
     lo,hi = p.quantile(.01, 0), p.quantile(.99, 0)
     return ((p-lo)/(hi-lo).clamp(min=1e-8)).clamp(0,1).reshape(*f.shape[1:], 3).numpy()
+
+# %% ../nbs/00_features.ipynb #60a2519f
+def sliced_attention(
+    module:nn.Module,      # ignored; `transformers.AttentionInterface` hands it over
+    query:torch.Tensor,    # (B,heads,N,d)
+    key:torch.Tensor,      # (B,heads,N,d)
+    value:torch.Tensor,    # (B,heads,N,d)
+    attention_mask:None=None, # must be None
+    scaling:float=1.,      # of the scores
+    **kwargs,
+)->tuple: # (B,N,heads,d), None
+    "Softmax attention without mask or dropout, as many heads at a time as keep their scores in the cache"
+    if attention_mask is not None:
+        raise DinoinvError('this encoder masks tokens, the fast attention does not: load it with amp=False')
+    b,h,n,d = query.shape
+    q,k,v = (o.reshape(b*h, n, d) for o in (query*scaling, key, value))
+    step = max(1, 2**22//n**2)
+    heads = [(q[i:i+step]@k[i:i+step].mT).softmax(-1)@v[i:i+step] for i in range(0, b*h, step)]
+    return torch.cat(heads).view(b, h, n, d).transpose(1, 2), None
+
+# %% ../nbs/00_features.ipynb #d0947141
+@patch
+def _to_half(self:Encoder):
+    "Round the weights of the matrix products, and take the faster attention"
+    for m in self.model.modules():
+        if isinstance(m, (nn.Linear, nn.Conv2d)): m.to(self.dtype)
+    on_cpu = torch.device(self.device).type == 'cpu'
+    if on_cpu and not _cpu_can().get('amx_bf16') and hasattr(self.model, 'set_attn_implementation'):
+        from transformers import AttentionInterface
+        AttentionInterface.register('dinoinv_sliced', sliced_attention)
+        self.model.set_attn_implementation('dinoinv_sliced')
+
+# %% ../nbs/00_features.ipynb #b76b985a
+@patch
+def _hidden(self:Encoder, x, layers):
+    "Patch tokens of `layers` for normalised pictures `x`, (L,B,N,C)"
+    n = x.shape[2]//self.patch * (x.shape[3]//self.patch)
+    at_once = max(1, 2048//n) if x.device.type == 'cpu' else len(x)
+    found = []
+    for piece in x.split(at_once):
+        with torch.autocast(x.device.type, dtype=self.dtype, enabled=self.dtype is not None):
+            out = self.model(piece, output_hidden_states=layers is not None, **self.forward)
+        hs = [out.last_hidden_state] if layers is None else [out.hidden_states[i] for i in layers]
+        found.append(torch.stack([h[:,-n:].float() for h in hs])) # what isn't a patch comes first
+    return torch.cat(found, 1)

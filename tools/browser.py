@@ -150,7 +150,7 @@ def drive_alone(page, url, shots):
 def drive_site(browser, url, shots):
     "On a phone: code unfolds, a picture enlarges and closes, the menu opens, a lost link says so"
     page = browser.new_page(viewport=dict(width=390, height=844))
-    page.goto(f'{url}/support/textures.html')
+    page.goto(f'{url}/internals/textures.html')
     code = page.locator('details.code').first
     code.locator('summary').click(); check(code.locator('pre').first.is_visible(), 'the code should unfold')
     page.locator('main img').first.click(); page.locator('dialog.picture img').wait_for()
@@ -168,14 +168,14 @@ def drive_site(browser, url, shots):
 def gallery(site, shots):
     site = Path(site)
     pages = [p.relative_to(site).as_posix() for p in site.rglob('*.html') if '<div class="dinoinv-gallery"' in p.read_text()]
-    check('support/gallery.html' in pages, f'no gallery on support/gallery.html of {site}')
+    check('internals/gallery.html' in pages, f'no gallery on internals/gallery.html of {site}')
     with serving(site) as url, chromium() as browser:
         drive_site(browser, url, shots)
         for size,width,height in (('desktop',1280,900), ('phone',390,844)):
             for scheme in ('light','dark'):
                 page = browser.new_page(viewport=dict(width=width, height=height), color_scheme=scheme)
                 errors = []; page.on('pageerror', lambda e: errors.append(str(e)))
-                page.goto(f'{url}/support/gallery.html')
+                page.goto(f'{url}/internals/gallery.html')
                 host = page.locator('.dinoinv-gallery').first
                 scheme_of = lambda: host.evaluate('e => e.style.colorScheme')
                 try:
@@ -194,10 +194,9 @@ def gallery(site, shots):
 def fake_results(folder, blur):
     "Samples as `evaluate` leaves them; the 'decoder' is a blur"
     import numpy as np
-    from PIL import ImageFilter
-    from dinoinv.images import to_tensor
-    from dinoinv.inference import compare_figure
-    from dinoinv.results import write_sample
+    from PIL import Image, ImageFilter
+    from dinoinv.core import digest, save_json
+    from dinoinv.photos import to_tensor
     from dinoinv.scores import image_metrics
     from dinoinv.textures import sample_textures
     folder.mkdir(parents=True)
@@ -206,8 +205,11 @@ def fake_results(folder, blur):
         score = lambda o: image_metrics(to_tensor(o)[None], to_tensor(a)[None])[0]
         name = f'{t.family}__{t.name}__0_0'
         info = dict(name=name, group=t.family, height=196, width=196, scores=score(b), baselines=dict(low_pass=score(c)),
-            encoder=dict(name='none, a blur', weights='0'*12, layers=None, fuse='concat'))
-        write_sample(folder, info, dict(pred=b, target=a, compare_pred_target=compare_figure(a, b, name)))
+            target=digest(a.tobytes()), encoder=dict(name='none, a blur', weights='0'*12, layers=None, fuse='concat', unit=14))
+        (folder/name).mkdir()
+        for k,pixels in dict(pred=b, target=a).items(): Image.fromarray(pixels).save(folder/name/f'{k}.png')
+        save_json(folder/name/'info.json', info)
+    save_json(folder/'summary.json', dict(n=6))
 
 def notebook(*cells):
     nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
@@ -237,13 +239,14 @@ def many_results(folder, n):
     "`n` samples that share their pictures"
     with tempfile.TemporaryDirectory() as tmp:
         fake_results(Path(tmp)/'one', 1)
-        first = next((Path(tmp)/'one').iterdir())
+        first = next((Path(tmp)/'one').glob('*/info.json')).parent
         info = json.loads((first/'info.json').read_text())
         for i in range(n):
             (folder/f's{i:04}').mkdir(parents=True)
             for k in ('target.png','pred.png'): shutil.copy(first/k, folder/f's{i:04}'/k)
             info['scores']['psnr'] += .01
             (folder/f's{i:04}/info.json').write_text(json.dumps(info | dict(name=f's{i:04}')))
+        (folder/'summary.json').write_text(json.dumps(dict(n=n)))
 
 def drive_many(page, host, shots):
     "A thousand samples: each step must be quick"
@@ -264,7 +267,7 @@ def lab(shots):
         for k,b in dict(one=1, two=2).items(): fake_results(root/k, b)
         many_results(root/'many', 1000)
         nbformat.write(notebook("from dinoinv.gallery import browse, Gallery\nbrowse('one', 'two')", "browse('many')", "display(Gallery('one', 'two'), Gallery('one'))"), root/'live.ipynb')
-        from dinoinv.gallery import Gallery, Runs
+        from dinoinv.gallery import Gallery, Runs, data_of
         sent = notebook("Gallery('one')") # as if by somebody else: not trusted here
         sent.cells[0].outputs = [nbformat.v4.new_output('execute_result', {'text/html':Gallery(root/'one')._repr_html_(), 'text/plain':'gallery'}, execution_count=1)]
         nbformat.write(sent, root/'sent.ipynb')
@@ -279,7 +282,7 @@ def lab(shots):
                 runs = Runs(root/'one', root/'two')
                 widget = page.locator('.jp-OutputArea-output .dinoinv-gallery').first
                 widget.locator('.stage').wait_for(timeout=60_000)
-                drive_gallery(page, widget, runs.data(runs.samples))
+                drive_gallery(page, widget, data_of(runs, runs.samples))
                 widget.screenshot(path=shots/'lab-browse.png'); print('JupyterLab: the widget does what its controls say')
                 page.locator('.jp-Notebook .cm-content').nth(1).click(); page.keyboard.press('Shift+Enter')
                 many = page.locator('.jp-OutputArea-output .dinoinv-gallery').nth(1)

@@ -38,25 +38,15 @@ DIAGRAMS = {
     '04_inference': ('inference', 'The decoder makes a picture from features; it is compared with the target, and with what four baselines make.', dict(
         feat=(0,.5,'features','(384, h, w)'), dec=(1,0,'decoder','from RUN/best'), base=(1,1,'four baselines','that give the scale'), pred=(2,0,'prediction','(3, 14h, 14w)'), score=(3,1,'scores','summary.json'),
         fig=(3,0,'pictures','with error maps')), 'feat>dec feat>base dec>pred pred>fig base>score pred>score'),
-    '04b_layers': ('inference', 'Any set of hidden states, each normalised, is summed with weights and decoded by one decoder.', dict(
-        a=(0,0,'state 0','patch embedding'), b=(0,1,'state 3',''), c=(0,2,'final output',''), norm=(1,1,'normalise, 1×1','each on its own'), total=(2,1,'weighted sum','of any subset'),
-        blocks=(3,.5,'residual blocks',''), short=(3,1.5,'1×1 convolution','a linear reading'), img=(4,1,'picture','(3, 14h, 14w)')), 'a>norm b>norm c>norm norm>total total>blocks total>short blocks>img short>img'),
     '05_study': ('study', 'The encoder and its untrained control are read by probes and decoders; five questions are answered.', dict(
         enc=(0,0,'encoder','trained'), ctrl=(0,1,'control','random weights'), probe=(1,0,'linear probes','at each depth'), dec=(1,1,'decoders','trained for it'),
         same=(2,.5,'same test photos','paired differences'), q=(3,.5,'five answers','one to each question'), rep=(4,.5,'report.html','figures and tables')), 'enc>probe enc>dec ctrl>probe ctrl>dec probe>same dec>same same>q q>rep'),
-    '06_pretrain': ('pretraining', 'A teacher sees large crops, a student sees crops with hidden parts and small ones; the student learns to say what the teacher says.', dict(
+    '07_pretrain': ('pretraining', 'A teacher sees large crops, a student sees crops with hidden parts and small ones; the student learns to say what the teacher says.', dict(
         pic=(0,.5,'a picture','with changed colours'), big=(1,0,'large crops','nothing hidden'), hid=(1,1,'large crops','some parts hidden'), teach=(2,0,'teacher','average of the student'),
         small=(1,2,'small crops',''), stud=(2,1,'student*','is trained'), tgt=(3,0,'targets',''), guess=(3,1,'guesses',''), loss=(4,.5,'cross-entropy','DINO and iBOT')), 'pic>big pic>hid pic>small big>teach hid>stud small>stud teach>tgt stud>guess tgt>loss guess>loss'),
-    '07_survives': ('pretraining', 'Pictures go through mini and its control; probes read each hidden state; the differences on the same pictures say what training changed and what the last LayerNorm takes.', dict(
-        pic=(0,.5,'new pictures','240 to fit, 120 to score'), mini=(1,0,'mini','trained'), ctrl=(1,1,'its control','random weights'), hid=(2,0,'hidden states','before the LayerNorm'),
-        fin=(2,1,'final output','after it'), probe=(3,.5,'linear probes','in closed form'), diff=(4,.5,'differences','on the same pictures')),
-        'pic>mini pic>ctrl mini>hid ctrl>fin hid>probe fin>probe probe>diff'),
     'textures': ('photos', 'A random generator bends coordinates and draws shapes on them; these become height and colour, and light and a camera make a picture of both.', dict(
         seed=(0,.5,'seed, family, k','random numbers'), grid=(1,.5,'coordinates','tilted, bent'), shapes=(2,.5,'shapes','a recipe a family'), height=(3,0,'height',''), colour=(3,1,'colour','from a palette'),
         light=(4,.5,'light and camera','(518, 518, 3)')), 'seed>grid grid>shapes shapes>height shapes>colour height>light colour>light'),
-    'making': ('pairs', 'Threads read photos ahead of the encoder; other threads pack what was encoded; one thread takes the pairs in their order and writes them.', dict(
-        read=(0,0,'threads read','photos, a few ahead'), enc=(1,0,'the loop encodes','patches, in batches'), pack=(2,1,'threads pack','features and pixels'), pairs=(3,0,'futures','one for each pair'),
-        write=(4,0,'one thread writes','pairs, in their order')), 'read>enc enc>pack enc>pairs pack>pairs pairs>write'),
     'scores': ('training', 'A window of tokens goes through a model and four baselines; each picture is scored against the target, and scores become averages.', dict(
         feat=(0,.5,'features','(C, h, w)'), model=(1,0,'a model','cut to the crop'), base=(1,1,'four baselines','on the same crop'), pic=(2,.5,'pictures','(3, H, W) in [0,1]'),
         score=(3,.5,'scores of each','PSNR, SSIM, MAE'), avg=(4,.5,'averages','baselines.json'), target=(3,1.5,'target','(3, H, W) in [0,1]')),
@@ -64,15 +54,6 @@ DIAGRAMS = {
     'gallery': ('inference', 'The results of one decoder, or of two, become a contact sheet, a page in one file, or the same page in a notebook.', dict(
         res=(0,1,'results','of one decoder, or two'), sheet=(1,0,'contact sheet','from worst to best'), page=(1,1,'gallery','one HTML file'), browse=(1,2,'browse','in a notebook')),
         'res>sheet res>page res>browse'),
-    'plan': ('study', 'All that is worth training, the most important first, the seconds that each costs, and the minutes there are: what fits is done, and each result is a file.', dict(
-        jobs=(0,0,'all_jobs','most important first'), cost=(0,1,'job_costs','seconds of each'), minutes=(0,2,'minutes','of the study'), share=(1,1,'share_out','what fits'), do=(2,1,'do_jobs','until the time is up'),
-        file=(3,1,'Stages','one JSON file a result')), 'jobs>share cost>share minutes>share share>do do>file'),
-    'measures': ('study', 'Scores of patches become means with intervals over photos; features of both pictures tell how much alike they are; pictures and targets are compared by frequency.', dict(
-        rows=(0,0,'scores of patches',''), row=(1,0,'score_row, paired',''), mean=(2,0,'mean, interval','over photos'), feat=(0,1,'features of both',''), cos=(1,1,'feature_cosine',''), alike=(2,1,'how much alike','the encoder finds them'),
-        pics=(0,2,'pictures, targets',''), rings=(1,2,'ring_sums','by frequency'), ratio=(2,2,'ring_ratios','coherence'), band=(2,3,'band_gain','who keeps more')),
-        'rows>row row>mean feat>cos cos>alike pics>rings rings>ratio rings>band'),
-    'rae': ('study', 'A picture goes through RAE\'s own DINOv2 and its own decoder, and is scaled back.', dict(
-        pic=(0,0,'picture','(3, 224, 224)'), enc=(1,0,'its own DINOv2','(384, 16, 16)'), dec=(2,0,'its own decoder','(3, 256, 256)'), back=(3,0,'scaled','to 224 px')), 'pic>enc enc>dec dec>back'),
     'report': ('study', 'A study writes numbers alone; from them come panels, sentences and a table, and a template puts these on one page.', dict(
         study=(0,1,'study',''), json=(1,1,'report.json','numbers alone'), plot=(2,0,'plot_…','panels (SVG)'), said=(2,1,'findings.j2','sentences'), head=(2,2,'headline','a table'), form=(3,1,'study.html','a template'),
         page=(4,1,'report.html','one page')), 'study>json json>plot json>said json>head plot>form said>form head>form form>page'),

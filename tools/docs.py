@@ -4,7 +4,7 @@
     python tools/docs.py site [OUT]          build the site, with its search index and llms.txt (OUT: _docs)
     python tools/docs.py check [OUT]         list broken links and anchors, and images without alt text
     python tools/docs.py run [NOTEBOOK ...]  execute notebooks in place and save their outputs (all of them by default);
-                                             --slow: with the cells that need DINOv2's own weights, so a network
+                                             --hub: with the cells that need DINOv2's own weights, so a network
 """
 import argparse, ast, io, json, re, sys, tempfile, tokenize, warnings
 from html.parser import HTMLParser
@@ -303,10 +303,10 @@ def do_check(out):
 
 # ---- execution ----
 
-def do_run(paths, slow):
-    "Run notebooks in a fresh kernel each, leaving out the cells that `nbdev_test` leaves out"
+def do_run(paths, hub):
+    "Run notebooks in a fresh kernel each, with the cells that take long, which `nbdev_test` leaves out"
     from nbclient import NotebookClient
-    flags = [f for f in cfg.tst_flags.split() if not (slow and f == 'slow')]
+    flags = ['notest'] if hub else ['notest','hub']
     skip = re.compile(rf"^#\|\s*(eval:\s*false|({'|'.join(flags)})\b)", re.M|re.I)
     for p in map(Path, paths or sorted(nbglob(as_path=True))):
         print('running', p.name, flush=True)
@@ -324,7 +324,7 @@ def main():
     for o in 'site','check': sub.add_parser(o).add_argument('out', nargs='?', default=cfg.doc_path)
     run = sub.add_parser('run')
     run.add_argument('paths', nargs='*')
-    run.add_argument('--slow', action='store_true')
+    run.add_argument('--hub', action='store_true')
     a = vars(ap.parse_args())
     bad = globals()[f"do_{a.pop('cmd')}"](*a.values()) or []
     for o in bad: print(o, file=sys.stderr)

@@ -12,6 +12,7 @@ function picturesOfKernel(model) {
   function receive(answer, buffers) {
     const [done, failed] = asked.get(idOf(answer)) ?? []
     asked.delete(idOf(answer))
+    document.getElementById(model.get('still'))?.remove() // the picture for pages without a kernel
     if (answer.error) failed?.(new Error(answer.error))
     else done?.(Object.fromEntries(answer.keys.map((k, i) => [k, URL.createObjectURL(new Blob([buffers[i]]))])))
   }
