@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['FULL', 'REMEDIES', 'TMP', 'MARKER', 'LOCK', 'LINE', 'DinoinvError', 'reason', 'remove', 'replacing', 'clean',
-           'digest', 'plain', 'save_json', 'read_bytes', 'read_json', 'kind_of', 'writing', 'settle', 'listed',
-           'evenly', 'notice', 'progress', 'versions']
+           'digest', 'plain', 'save_json', 'open_binary', 'read_bytes', 'read_json', 'kind_of', 'writing', 'settle',
+           'changed', 'listed', 'evenly', 'notice', 'progress', 'versions']
 
 # %% ../nbs/internals/core.ipynb #c7b8cd70
 import errno, hashlib, json, os, platform, shutil, sys, warnings
@@ -127,13 +127,19 @@ def save_json(
     with replacing(path) as p: p.write_text(text + '\n', encoding='utf-8', errors='backslashreplace')
 
 # %% ../nbs/internals/core.ipynb #0353854f
-def read_bytes(
+def open_binary(
     path:str|Path, # of a file here, or an address such as 's3://bucket/pairs/meta.json'
-)->bytes:
-    "The content of a file; addresses are read by `fsspec`"
-    if '://' not in str(path): return Path(path).read_bytes()
+): # for `with`
+    "A file to read bytes from; addresses are opened by `fsspec`"
+    if '://' not in str(path): return open(path, 'rb')
     import fsspec
-    with fsspec.open(str(path), 'rb') as f: return f.read()
+    return fsspec.open(str(path), 'rb')
+
+def read_bytes(
+    path:str|Path, # see `open_binary`
+)->bytes:
+    "The content of a file"
+    with open_binary(path) as f: return f.read()
 
 def read_json(
     path:str|Path, # what to read, a path or an address
@@ -222,6 +228,14 @@ def settle(
         fault = _kind_fault(value, kinds[field.name]) or _rule_fault(value, rules.get(field.name))
         if fault: wrong.append(f'{field.name}={value!r}: give {fault}')
     if wrong: raise DinoinvError('\n'.join(wrong))
+
+# %% ../nbs/internals/core.ipynb #f741d8f1
+def changed(
+    before:dict, # setting → value; may lack some
+    now:dict,    # those that matter
+)->str: # empty if nothing differs
+    "What differs, in words"
+    return '; '.join(f'{k}: {before.get(k)} before, {v} now' for k,v in now.items() if before.get(k) != v)
 
 # %% ../nbs/internals/core.ipynb #54085723
 def listed(

@@ -25,8 +25,8 @@ from fastcore.meta import delegates
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 # %% ../nbs/01_dataset.ipynb #2a0d5033
-from .core import DinoinvError, digest, listed, progress, read_json, reason, remove, save_json, settle
-from .core import versions, writing
+from .core import DinoinvError, changed, digest, listed, progress, read_json, reason
+from .core import remove, save_json, settle, versions, writing
 from .features import DEFAULT, Encoder, best_device, channels_of
 from .features import check_layers, encoder_line, load_encoder
 from .pairs import SPLITS, load_meta, load_pair, made_from, note_of
@@ -287,10 +287,9 @@ def _check_same(pairs, options):
     force = 'add --force (force=True), which keeps the pairs that are right and replaces the others'
     try: before = read_json(pairs/'meta.json', options=dict)['options']
     except DinoinvError as e: raise DinoinvError(f'{e}: {force}') from e
-    changed = [key for key,value in options.items() if before.get(key) != value]
-    if not changed: return
-    said = '; '.join(f'{key}: {before.get(key)} before, {options[key]} now' for key in changed)
-    raise DinoinvError(f'{pairs} was made with other options ({said}): choose another folder, or {force}')
+    said = changed(before, options)
+    remedy = f'choose another folder, or {force}'
+    if said: raise DinoinvError(f'{pairs} was made with other options ({said}): {remedy}')
 
 # %% ../nbs/01_dataset.ipynb #57252b84
 def _begin(photos, pairs, enc, cfg):

@@ -15,7 +15,8 @@ from io import BytesIO
 from pathlib import Path
 import numpy as np, torch
 from PIL import Image
-from .core import DinoinvError, digest, read_bytes, read_json, reason, replacing, save_json
+from .core import DinoinvError, digest, open_binary, read_bytes, read_json, reason
+from .core import replacing, save_json
 
 # %% ../nbs/internals/pairs.ipynb #2c007d33
 SPLITS = 'train','val','test'
@@ -180,11 +181,7 @@ def write_shard(
 def _shard_files(path):
     "The name and the files of each pair in a shard, in order"
     wds = _webdataset()
-    if '://' in str(path):
-        import fsspec
-        opened = fsspec.open(str(path), 'rb')
-    else: opened = open(path, 'rb')
-    with opened as stream:
+    with open_binary(path) as stream:
         files = (file | dict(__url__=str(path)) for file in wds.tariterators.tar_file_iterator(stream))
         for sample in wds.tariterators.group_by_keys(files):
             yield sample['__key__'].replace('%2E', '.'), sample

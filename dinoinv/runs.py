@@ -15,7 +15,7 @@ from huggingface_hub import PyTorchModelHubMixin
 from matplotlib.figure import Figure
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_model, save_model
-from .core import TMP, DinoinvError, read_json, reason, replacing, save_json
+from .core import TMP, DinoinvError, changed, read_json, reason, replacing, save_json
 from .decoder import Decoder, LinearProbe
 
 # %% ../nbs/internals/runs.ipynb #7899a172
@@ -208,10 +208,10 @@ def check_resume(
         before = have.get(key)
         if not isinstance(now, dict) or not isinstance(before, dict):
             before,now = {key: before},{key: now}
-        wrong += [f'{k}: {before.get(k)} before, {v} now' for k,v in now.items() if before.get(k) != v]
-    if wrong:
-        remedy = 'resume with the same, or choose another folder'
-        raise DinoinvError(f"{out} was trained differently ({'; '.join(wrong)}): {remedy}")
+        wrong.append(changed(before, now))
+    said = '; '.join(filter(None, wrong))
+    remedy = 'resume with the same, or choose another folder'
+    if said: raise DinoinvError(f'{out} was trained differently ({said}): {remedy}')
 
 # %% ../nbs/internals/runs.ipynb #06aaa026
 def _draw_curves(ax, train, val):
