@@ -70,7 +70,7 @@ def preparation(n=60, side=518):
     took = cpu_seconds(lambda: prepare_pairs(photos, f'{out}/pairs', 'mini', patch=side, group_by='file'))
     return {'patches/CPU-s': n/took}
 
-def training(n=200, side=252, epochs=2):
+def training(n=200, side=252, epochs=5):
     "Crops in a CPU-second of an epoch of `train_decoder`: the difference of a long and a short training"
     pairs = pairs_of(n, side, 'training')
     crops = len(PairsDataset(pairs))
@@ -115,6 +115,34 @@ def compare(old, turns):
         ratio = median(a/b for a,b in zip(rates['new'], rates['old']))
         found[name] = dict(unit=unit, new=max(rates['new']), old=max(rates['old']), ratio=ratio)
         print(f"{name:<12} new {found[name]['new']:8.2f} {unit}, old {found[name]['old']:8.2f}, new/old {ratio:.2f}", flush=True)
+    return found
+
+
+# ── photos ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+def photos(n=10, turns=9):
+    "CPU time of reading an ordinary JPEG with EXIF data and a profile, over that of Pillow, which turns it (`pillow`) or doesn't (`plain`)"
+    from PIL import ImageCms, ImageOps
+    from dinoinv.photos import open_photo
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile('sRGB')).tobytes()
+    def jpeg(seed, side):
+        small = np.random.default_rng(seed).integers(0, 255, (side//8, side//8, 3), np.uint8)
+        exif = Image.Exif()
+        exif[0x010F],exif[0x0112] = 'a camera',1
+        file = BytesIO()
+        Image.fromarray(small).resize((side,side)).save(file, 'jpeg', quality=90, exif=exif, icc_profile=srgb)
+        return file.getvalue()
+    def plain(file): return Image.open(BytesIO(file)).convert('RGB')
+    def pillow(file): return ImageOps.exif_transpose(Image.open(BytesIO(file))).convert('RGB')
+    ways = dict(ours=open_photo, pillow=pillow, plain=plain)
+    found = {}
+    for side in (300,640,1500):
+        files = [jpeg(i, side) for i in range(n)]
+        took = {name: [] for name in ways}
+        for _ in range(turns):
+            for name,way in ways.items(): took[name].append(cpu_seconds(lambda: [way(file) for file in files])/n)
+        least = {name: min(times) for name,times in took.items()}
+        found[f'{side} px'] = dict(ms=1e3*least['ours'], over_pillow=least['ours']/least['pillow'], over_plain=least['ours']/least['plain'])
     return found
 
 
@@ -239,7 +267,7 @@ def quality(photos, epochs=None):
         print(f'preset {preset}, {epochs or cfg.epochs} epochs')
         print(score_table(evaluate(tmp/f'q-{preset}/best', tmp/'q', tmp/f'q-{preset}-out')), '\n', flush=True)
 
-SECTIONS = COMPARED | {f.__name__: f for f in (extract, train, memory, disk, shards, inference, pretraining)}
+SECTIONS = COMPARED | {f.__name__: f for f in (photos, extract, train, memory, disk, shards, inference, pretraining)}
 
 
 def rounded(value):

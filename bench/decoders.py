@@ -4,12 +4,15 @@
     python bench/decoders.py PAIRS OUT --test [--only …]                                      report: test patches, once
 
 Each training leaves a run in OUT/<variant>-<seed>/, so a second call does only what is missing; the table at the end is made
-from what is there. What did not earn a place in the package (a quadratic start, gates, other scales and losses) is defined here.
+from what is there, and its numbers go to bench/decoders.json, under the name of the encoder and the split. What did not earn a
+place in the package (a quadratic probe, other starts and losses) is defined here.
 """
 import os
 os.environ.setdefault('TQDM_DISABLE', '1')
-import argparse, time
+import argparse, math, time
+from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 import numpy as np, torch, torch.nn as nn, torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
@@ -20,9 +23,9 @@ from dinoinv.decoder import Decoder, LinearProbe, bounded, n_params, normalise
 from dinoinv.features import encoder_line
 from dinoinv.runs import load_module
 from dinoinv.scores import PERFECT, average, bootstrap_ci
-from dinoinv.train import PRESETS, TrainConfig, train_decoder, validate
+from dinoinv.train import MAX_PROBE_TOKENS, PRESETS, TrainConfig, fit_probes, train_decoder, validate
 
-# ---- decoders that were tried ----
+# ---- closed forms ----
 
 class Products(nn.Module):
     "A token, and the token times each of its first principal components: `(B,C,h,w)` → `(B,(1+k)·C,h,w)`"
@@ -35,127 +38,85 @@ class Products(nn.Module):
     def _gram(self, f):
         x = normalise(f, self.probe[0].mean, self.probe[0].std).movedim(1, -1).flatten(0, -2)
         return (x.T@x).double()
-    def of(self, x, y):
-        "`y`, and `y` times the components of `x`"
-        with torch.autocast('cpu', enabled=False): z = F.conv2d(x.float(), self.directions)
-        return torch.cat([y, *(y*z[:,i:i+1] for i in range(len(self.directions)))], 1)
     def forward(self, f):
         x = normalise(f, self.probe[0].mean, self.probe[0].std)
-        return self.of(x, x)
+        z = F.conv2d(x, self.directions)
+        return torch.cat([x, *(x*z[:,i:i+1] for i in range(len(self.directions)))], 1)
 
 class Then(nn.Module):
-    "One module after another, with the interface of a probe"
+    "One module after another"
     def __init__(self, first, probe): super().__init__(); self.first,self.probe = first,probe
     def forward(self, f): return self.probe(self.first(f))
 
-class Gate(nn.Module):
-    "Products of linear maps of a token, added to it; the identity at first"
-    def __init__(self, dim, hidden=128):
+# ---- decoders ----
+
+class Other(nn.Module):
+    "A decoder whose residual blocks stand beside another start than the default's"
+    def __init__(self, start, **shape):
         super().__init__()
-        self.up,self.down = nn.Conv2d(dim, 2*hidden, 1), nn.Conv2d(hidden, dim, 1)
-        nn.init.zeros_(self.down.weight); nn.init.zeros_(self.down.bias)
-    def forward(self, x):
-        a,b = self.up(x).chunk(2, 1)
-        return x + self.down(a*torch.tanh(b))
+        self.shortcut = deepcopy(start).requires_grad_(True)
+        self.rest = Decoder(start.in_dim, unit=start.unit, **shape)
+        self.rest.shortcut = None
+        self.in_dim = start.in_dim
+    def tokens(self, f): return bounded(normalise(f, self.shortcut.mean, self.shortcut.std))
+    def forward(self, f): return self.shortcut(f) + self.rest(self.tokens(f))
 
-class Quadratic(Decoder):
-    "An earlier default: its shortcut starts from the quadratic probe, behind three gates; a trunk of 64 channels"
-    def prepare(self, forms):
-        first,probe = forms['quadratic'].first,forms['quadratic'].probe
-        self.products,self.gates = first,nn.Sequential(*[Gate(self.in_dim) for _ in range(3)])
-        self.shortcut = nn.Conv2d(probe.in_dim, 3*self.unit**2, 1)
-        with torch.no_grad(): # the probe normalises its inputs, the shortcut does not
-            w = probe.linear.weight/probe.std.view(1,-1,1,1)
-            self.shortcut.weight.copy_(w); self.shortcut.bias.copy_(probe.linear.bias - w[...,0,0]@probe.mean)
+class Restoring(Other):
+    "The blocks read the restored tokens, in place of those that the encoder put out"
+    def __init__(self, start):
+        super().__init__(start)
+        self.rest.stem[0] = nn.Conv2d(start.in_dim+2, self.rest.stem[0].out_channels, 1)
+    def tokens(self, f): return normalise(self.shortcut.restored(f), self.shortcut.probe.mean, self.shortcut.probe.std)
+
+class Factor(Other):
+    "The blocks also put out a factor for each token, which multiplies the restored tokens"
+    def __init__(self, start):
+        super().__init__(start)
+        self.factor = nn.Conv2d(self.rest.out.in_channels, 1, 3, padding=1)
+        nn.init.zeros_(self.factor.weight); nn.init.zeros_(self.factor.bias)
     def forward(self, f):
-        x = normalise(f, self.mean, self.std)
-        g = self.gates(x)
-        return self.upsample(self.out(self.blocks(self.stem(g))).float() + self.shortcut(self.products.of(x, g)))
-
-class ScaledPixels(Decoder):
-    "A factor for each of a token's pixels, on what the shortcut makes of it, in place of one for the token"
-    def prepare(self, forms):
-        self.scale = nn.Conv2d(self.out.in_channels, 3*self.unit**2, 3, padding=1)
-        nn.init.zeros_(self.scale.weight); nn.init.zeros_(self.scale.bias)
-    def forward(self, f):
-        x = bounded(normalise(f, self.mean, self.std))
-        seen = self.blocks(self.stem(x))
-        return self.upsample(self.out(seen).float() + self.factor(seen)*self.shortcut(x))
-
-class ScaledAfter(Decoder):
-    "The factor of a token on what the 3×3 shortcut makes of its window, in place of on each token before it"
-    def forward(self, f):
-        x = bounded(normalise(f, self.mean, self.std))
-        seen,bias = self.blocks(self.stem(x)),self.shortcut.bias.view(1,-1,1,1)
-        return self.upsample(self.out(seen).float() + bias + self.factor(seen)*(self.shortcut(x)-bias))
-
-class Unlimited(Decoder):
-    "Long tokens are not brought down"
-    def forward(self, f):
-        x = normalise(f, self.mean, self.std)
-        seen = self.blocks(self.stem(x))
-        return self.upsample(self.out(seen).float() + self.shortcut(self.factor(seen)*x))
-
-class Middle(Decoder):
-    "A shortcut of 3×3 tokens that starts as the probe of one: the weights of the neighbours are zero at first"
-    def prepare(self, forms):
-        self.shortcut.weight.data.zero_()
-        self.shortcut.weight.data[:,:,1:2,1:2] = forms['linear'].linear.weight
-        self.shortcut.bias.data.copy_(forms['linear'].linear.bias)
+        seen = self.rest.blocks(self.rest.stem(self.shortcut.restored.tokens(f)))
+        factor = 2*self.factor(seen).float().sigmoid()
+        return self.rest.upsample(self.rest.out(seen).float()) + self.shortcut.probe(self.shortcut.restored(f)*factor).float()
 
 # ---- losses ----
 
-def l1(pred, target): return (pred-target).abs().mean()
+def l1_ssim(pred, target): return .9*F.l1_loss(pred, target) + .1*(1-ssim(pred.float(), target, data_range=1.))
 
-def l1_ssim(pred, target): return .9*l1(pred, target) + .1*(1-ssim(pred.float(), target, data_range=1.))
+# ---- the variants: name → (of closed forms → model, settings of the training, loss) ----
 
-# ---- the variants: name → (class, its shape, settings of the training, loss) ----
+def default(forms, **shape): return Decoder(forms['scaled'].in_dim, unit=forms['scaled'].unit, reach=forms['scaled'].reach, **shape).start_from(forms['scaled'])
 
 S = TrainConfig()
 VARIANTS = {
-    'default':              (Decoder, {}, S, l1),
-    'no blocks':            (Decoder, dict(blocks=0), S, l1),
-    'no scale':             (Decoder, dict(scaled=False), S, l1),
-    'shortcut of one token':(Decoder, dict(reach=0), S, l1),
-    'neither, width 128':   (Decoder, dict(reach=0, scaled=False, width=128), S, l1),
-    'no shortcut':          (Decoder, dict(reach=None), S, l1),
-    'quadratic, gates':     (Quadratic, dict(width=64, reach=0, scaled=False), S, l1),
-    'scale after':          (ScaledAfter, {}, S, l1),
-    'scale a pixel':        (ScaledPixels, dict(reach=0), S, l1),
-    '3×3 from the middle':  (Middle, {}, S, l1),
-    'width 64':             (Decoder, dict(width=64), S, l1),
-    'width 160, 6 blocks':  (Decoder, dict(width=160, blocks=6), S, l1),
-    "the method's":         (Decoder, dict(head='bilinear', width=64), PRESETS['method'], l1),
-    'L1 + 0.1 (1 − SSIM)':  (Decoder, {}, S, l1_ssim),
-    'rate 2e-3':            (Decoder, {}, replace(S, lr=2e-3), l1),
-    'rate 3e-3':            (Decoder, {}, replace(S, lr=3e-3), l1),
-    'beta2 .999':           (Decoder, {}, replace(S, beta2=.999), l1),
-    'beta2 .95':            (Decoder, {}, replace(S, beta2=.95), l1),
-    'no limit for tokens':  (Unlimited, {}, S, l1),
+    'default':                   (default, S, F.l1_loss),
+    'no blocks':                 (partial(default, blocks=0), S, F.l1_loss),
+    'from the linear probe':     (lambda forms: Other(forms['linear 3×3']), S, F.l1_loss),
+    'blocks read restored tokens': (lambda forms: Restoring(forms['scaled']), S, F.l1_loss),
+    'a factor from the blocks':  (lambda forms: Factor(forms['scaled']), S, F.l1_loss),
+    'width 64':                  (partial(default, width=64), S, F.l1_loss),
+    'width 160, 6 blocks':       (partial(default, width=160, blocks=6), S, F.l1_loss),
+    "the method's":              (lambda forms: Decoder(forms['linear'].in_dim, unit=forms['linear'].unit, head='bilinear', width=64), PRESETS['method'], F.l1_loss),
+    'L1 + 0.1 (1 − SSIM)':       (default, S, l1_ssim),
+    'rate 2e-3':                 (default, replace(S, lr=2e-3), F.l1_loss),
+    'shortcut at .2 of the rate': (default, replace(S, shortcut_lr=.2), F.l1_loss),
 }
 
 def closed_forms(ds, path):
-    "name → probe, each in closed form; kept in `path`, for they take minutes"
+    "name → probe without a decoder; kept in `path`, for they take minutes"
     if path.exists(): return torch.load(path, weights_only=False)
-    every = 4 if ds[0]['features'].shape[0] > 256 else 1 # of wide tokens a quarter must do
-    def batches(every=every):
+    tokens = sum(h*w for h,w in ds.uncropped().sizes)/ds.unit**2
+    every = math.ceil(tokens/MAX_PROBE_TOKENS)
+    def batches():
         for batch in load_batches(ds.uncropped(), 8, every=every): yield batch['features'], batch['target']
-    linear = LinearProbe.fit(batches(1), ds.unit)
-    neighbour = LinearProbe.fit(batches(), ds.unit, reach=1)
+    probes = fit_probes(ds)
+    linear = probes['linear_probe']
     products = Products(linear, batches())
     quadratic = Then(products, LinearProbe.fit(((products(f),x) for f,x in batches()), ds.unit))
+    forms = {'linear': linear, 'linear 3×3': LinearProbe.fit(batches(), ds.unit, reach=1), 'quadratic': quadratic, 'scaled': probes['scaled_probe']}
     path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(forms := dict(linear=linear, neighbour=neighbour, quadratic=quadratic), path)
+    torch.save(forms, path)
     return forms
-
-def build(name, forms, meta):
-    "The model of a variant, untrained"
-    make,shape,_,_ = VARIANTS[name]
-    linear = forms['linear']
-    model = make(linear.in_dim, unit=linear.unit, encoder=meta['encoder'], **shape)
-    if model.reach is not None: model.start_from(forms['neighbour' if model.reach else 'linear'])
-    if hasattr(model, 'prepare'): model.prepare(forms)
-    return model
 
 class Clock:
     "CPU seconds of the epochs between the first and the last, where nothing is validated"
@@ -163,14 +124,14 @@ class Clock:
     def __call__(self, epoch, log, model): self.times.append(time.process_time())
     def an_epoch(self): return float(np.diff(self.times[:-1]).mean()) if len(self.times) > 2 else float('nan')
 
-def run(name, seed, epochs, pairs, forms, meta, folder):
+def run(name, seed, epochs, pairs, forms, folder):
     "Train a variant, and note what it costs"
-    *_,cfg,loss = VARIANTS[name]
+    make,cfg,loss = VARIANTS[name]
     torch.manual_seed(seed)
-    model,clock = build(name, forms, meta),Clock()
+    model,clock = make(forms),Clock()
     with FlopCounterMode(display=False) as count: model(torch.zeros(1, model.in_dim, 14, 14))
     cfg = replace(cfg, epochs=epochs, seed=seed, val_every=epochs, val_crop=10**6) # whole patches
-    probes = dict(linear_probe=forms['linear'], neighbour_probe=forms['neighbour'])
+    probes = dict(linear_probe=forms['linear'], scaled_probe=forms['scaled'])
     train_decoder(pairs, folder, cfg, model=model, loss=loss, probes=probes, callbacks=[clock], resume=(folder/'config.json').exists())
     save_json(folder/'cost.json', dict(parameters=n_params(model), macs=count.get_total_flops()/2/196, cpu_s_epoch=clock.an_epoch()))
 
@@ -178,7 +139,7 @@ def rows_of(name, folder, forms, ds, split):
     "Scores of a finished run on each patch, computed once"
     path = folder/f'{split}_scores.json'
     if not path.exists():
-        model = load_module(lambda: build(name, forms, ds.meta), folder/'best')
+        model = load_module(lambda: VARIANTS[name][0](forms), folder/'best')
         save_json(path, dict(rows=validate(model, ds)))
     return read_json(path, rows=list)['rows']
 
@@ -225,11 +186,17 @@ def main():
     for name in o.only.split(';') if o.only else VARIANTS:
         for seed in map(int, o.seeds.split(',')):
             folder = o.out/f'{name}-{seed}'
-            if not o.test and not (folder/'cost.json').exists(): run(name, seed, o.epochs, o.pairs, forms, ds.meta, folder)
+            if not o.test and not (folder/'cost.json').exists(): run(name, seed, o.epochs, o.pairs, forms, folder)
             if not (folder/'cost.json').exists(): continue
             rows = rows_of(name, folder, forms, part, split)
             found.setdefault(name, []).append(read_json(folder/'cost.json') | dict(seed=seed, rows=rows))
             print(folder.name, {k: round(v, 4) for k,v in average(rows).items()}, flush=True)
-    table(found, split, [n.split('__')[0] for n in part.names], ds.meta['encoder'], o.epochs)
+    photos = [n.split('__')[0] for n in part.names]
+    table(found, split, photos, ds.meta['encoder'], o.epochs)
+    path = Path(__file__).with_suffix('.json')
+    results = read_json(path) if path.exists() else {}
+    scores = {name: [{k: v for k,v in run.items() if k != 'rows'} | average(run['rows']) for run in runs] for name,runs in found.items()}
+    results[f"{encoder_line(ds.meta['encoder'])}; {split}"] = dict(epochs=o.epochs, patches=len(photos), photos=len(set(photos)), scores=scores)
+    save_json(path, results)
 
 if __name__ == '__main__': main()

@@ -2,7 +2,7 @@
 
     python bench/mini.py PHOTOS PAIRS [--encoder mini]
     python bench/mini.py PHOTOS PAIRS --states 6,final --n 10000    only probes of these states, of one token and of 3×3
-    python bench/mini.py PHOTOS PAIRS --scale                       only probes of final tokens times a scale, read from them or true
+    python bench/mini.py PHOTOS PAIRS --scale                       only probes of final tokens, scaled or not
 
 PHOTOS has a folder for each class. PAIRS were made of them by dinoinv_prepare, with --group_by file; their test patches are reported.
 """
@@ -12,7 +12,8 @@ import numpy as np, torch
 import torch.nn.functional as F
 from fastcore.script import call_parse
 from dinoinv.dataset import PairsDataset
-from dinoinv.decoder import LinearProbe, low_pass, psnr
+from dinoinv.core import read_json, save_json
+from dinoinv.decoder import LinearProbe, ScaledProbe, low_pass, psnr
 from dinoinv.features import control, crop_to_patch, load_encoder
 from dinoinv.photos import open_photo, to_tensor
 from dinoinv.scores import bootstrap_ci
@@ -51,21 +52,20 @@ def keeps(enc, train, test, layer, reach=0):
     return torch.cat([psnr(probe(g), o) for g,o in zip(grids(test), test.split(16))]).tolist()
 
 def scales(enc, train, test):
-    "PSNR of probes of the final output times a scale, by what the scale is, for one token and for 3×3"
+    "PSNR of probes of the final output on each test patch: linear, scaled, and linear times the true scale; of one token and of 3×3"
     def tokens(x):
-        "Final tokens, and the logarithm of the standard deviation that the last LayerNorm divided them by"
-        for o in x.split(16): yield enc.encode(o), enc.encode(o, [enc.n_layers]).std(1, keepdim=True).log()
-    (known,wanted),(asked,true) = ([torch.cat(o) for o in zip(*tokens(x))] for x in (train,test))
-    portions = lambda *grids: zip(*(o.split(16) for o in grids))
-    read = LinearProbe.fit(portions(known, wanted.expand(-1,3,-1,-1)), unit=1)
-    guess = lambda f: torch.cat([read(o)[:,:1] for o in f.split(16)])
-    said,heard = guess(known),guess(asked)
-    agree = [np.corrcoef(a.flatten(), b.flatten())[0,1] for a,b in zip(heard, true)]
-    out = {'correlation of the estimate with the true scale, within a patch': agree}
-    for reach,probe in enumerate(('linear probe','neighbour probe')):
-        for what,a,b in (('as it is',0*said,0*heard), ('times the estimate from the same token',said,heard), ('times the true scale',wanted,true)):
-            p = LinearProbe.fit(portions(known*a.exp(), train), reach=reach)
-            out[f'{probe}, {what}, dB'] = torch.cat([psnr(p(g), o) for g,o in portions(asked*b.exp(), test)]).tolist()
+        "Final tokens, and the standard deviation that the last LayerNorm divided them by"
+        for o in x.split(16): yield enc.encode(o), enc.encode(o, [enc.n_layers]).std(1, keepdim=True)
+    (known,scale),(asked,true) = ([torch.cat(o) for o in zip(*tokens(x))] for x in (train,test))
+    def portions(f, x): return zip(f.split(16), x.split(16))
+    def score(probe, f): return torch.cat([psnr(probe(g), o) for g,o in portions(f, test)]).tolist()
+    plain,out = LinearProbe.fit(portions(known, train)),{}
+    for reach,window in enumerate(('one token','3×3 tokens')):
+        linear = LinearProbe.fit(portions(known, train), reach=reach)
+        scaled = ScaledProbe.fit(lambda: portions(known, train), plain, reach)
+        restored = LinearProbe.fit(portions(known*scale, train), reach=reach)
+        out |= {f'{window}, linear probe, dB': score(linear, asked), f'{window}, scaled probe, dB': score(scaled, asked),
+                f'{window}, linear probe times the true scale, dB': score(restored, asked*true)}
     return out
 
 @call_parse
@@ -74,7 +74,7 @@ def main(photos:str,            # folder of photos, a folder for each class
          encoder:str='mini',    # any name load_encoder takes
          states:str=None,       # only probes of these hidden states, and of the final output if it is among them
          n:int=480,             # training patches to fit on, at most
-         scale:bool=False):     # only probes of final tokens times a scale
+         scale:bool=False):     # only probes of final tokens, scaled or not
     "See the head of this file"
     enc = load_encoder(encoder)
     encs = [enc, control(enc)]
@@ -86,19 +86,24 @@ def main(photos:str,            # folder of photos, a folder for each class
         return torch.stack([ds[i]['target'] for i in which]).float()/255, [ds.names[i].split('__')[0] for i in which]
     (train,_),(test,groups) = patches('train', n),patches('test')
     print(f"{len(train)} training patches, {len(test)} test patches of {len(set(groups))} photos; {len(found)} photos in {len({p.path.split('/')[0] for p in found})} classes\n")
-    print('| | ' + ' | '.join(f'{e.name} ({e.weights})' for e in encs) + ' |\n|---|---|---|')
+    print('| | ' + ' | '.join(f'{e.name} ({e.weights})' for e in encs) + ' | difference |\n|---|---|---|---|')
+    path = Path(__file__).with_suffix('.json')
+    results = read_json(path) if path.exists() else {}
     def row(name, scores, groups=groups):
-        "A line of the table: mean and interval of each encoder's scores"
-        print(f'| {name} | ' + ' | '.join(mean_ci(v, groups) for v in scores) + ' |', flush=True)
+        "A line of the table, and of `mini.json`: mean and interval of each encoder's scores, and of their difference"
+        columns = [*scores, [a-b for a,b in zip(*scores)]]
+        print(f'| {name} | ' + ' | '.join(mean_ci(v, groups) for v in columns) + ' |', flush=True)
+        results[name] = {who: dict(mean=float(np.mean(v)), ci95=bootstrap_ci(v, groups), n=len(v))
+                         for who,v in zip([*(e.name for e in encs), 'difference'], columns)}
+        results['encoders'] = {e.name: e.weights for e in encs}
+        save_json(path, results)
     if scale:
-        found = [scales(e, train, test) for e in encs]
-        for k in found[0]: row(k, [f[k] for f in found])
-        gap = [a-b for a,b in zip(*(f['neighbour probe, times the estimate from the same token, dB'] for f in found))]
-        print(f'\nneighbour probe, times the estimate, {encs[0].name} − {encs[1].name}: {mean_ci(gap, groups)} dB')
+        of_each = [scales(e, train, test) for e in encs]
+        for k in of_each[0]: row(k, [f[k] for f in of_each])
         return
     if states:
         for state in states.split(','):
-            for reach,probe in enumerate(('linear probe','neighbour probe')):
+            for reach,probe in enumerate(('linear probe','linear probe of 3×3')):
                 layer = None if state == 'final' else int(state)
                 row(f'{probe}, {state}, dB', [keeps(e, train, test, layer, reach) for e in encs])
         return
@@ -109,5 +114,3 @@ def main(photos:str,            # folder of photos, a folder for each class
         scores = [keeps(e, train, test, layer) for e in encs]
         name = 'final output' if layer is None else f'hidden state {layer}'
         row(f'linear probe, {name}, dB', scores)
-    gap = [a-b for a,b in zip(*scores)]
-    print(f'\nfinal output, {encs[0].name} − {encs[1].name}: {mean_ci(gap, groups)} dB')

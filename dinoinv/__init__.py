@@ -16,11 +16,11 @@ __getattr__,__dir__,__all__ = lazy_loader.attach(__name__, submod_attrs=dict(
     features=['Encoder', 'control', 'crop_to_patch', 'load_encoder', 'pca_rgb'],
     textures=['make_texture', 'sample_textures', 'save_textures', 'texture_families'],
     dataset=['PairsDataset', 'load_batches', 'prepare_pairs', 'split_groups'],
-    decoder=['Decoder', 'LinearProbe', 'low_pass', 'psnr', 'reconstruct'],
+    decoder=['Decoder', 'LinearProbe', 'ScaledProbe', 'low_pass', 'psnr', 'reconstruct'],
     scores=['image_metrics'],
     runs=['load_decoder'],
     train=['PRESETS', 'TrainConfig', 'train_decoder'],
     inference=['evaluate'],
     gallery=['Gallery', 'browse', 'load_results', 'make_demo'],
-    study=['LayersDecoder', 'StudyConfig', 'run_study'],
+    study=['StudyConfig', 'run_study'],
     pretrain=['PretrainConfig', 'pretrain']))

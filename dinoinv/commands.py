@@ -24,7 +24,7 @@ from .dataset import PrepareConfig, describe, prepare_pairs
 from .features import DEFAULT
 from .gallery import Gallery, make_demo
 from .inference import evaluate, score_table
-from .pretrain import PretrainConfig, pretrain, pretraining_line
+from .pretrain import PretrainConfig, pretrain
 from .study import StudyConfig, run_study
 from .train import PRESETS, TrainConfig, settings_of, summary_table, train_decoder
 
@@ -89,7 +89,7 @@ def command(
     def run(words=None):
         _show_anything()
         is_first = int(os.environ.get('RANK', 0)) == 0 # the first process speaks for all
-        if not is_first: sys.stdout = open(os.devnull, 'w')
+        if not is_first: sys.stdout = open(os.devnull, 'w', encoding='utf-8')
         words = sys.argv[1:] if words is None else words
         try:
             args = read(settings, words, name)
@@ -208,17 +208,16 @@ class Study:
     out:Annotated[str|None, # folder for the report, its figures and all they were made from
                   tyro.conf.Positional, tyro.conf.arg(metavar='OUT')]=None
     other:str|None=None          # folder of photos of another kind to test on
-    reference:str|None=None      # rae: a published decoder beside ours (1.7 GB from the hub); or a folder
     debug:bool=False             # show the full traceback of an error
     cfg:OmitArgPrefixes[StudyConfig]=field(default_factory=StudyConfig)
 
 @command
 def dinoinv_study(args:Study):
     photos,out = (args.photos,args.out) if args.out else (None,args.photos)
-    report = run_study(photos, out, args.cfg, other=args.other, reference=args.reference)
+    report = run_study(photos, out, args.cfg, other=args.other)
     for finding in report['findings']: print(f'* {finding}')
     print(f"\n{report['minutes']:.1f} minutes. Look at {out}/report.html, and play with {out}/gallery.html")
-    if report['about']['is_control']:
+    if 'control' not in report['about']['names']:
         print('These features come from random weights: the control, not DINOv2.')
 
 # %% ../nbs/reference/commands.ipynb #55f38581
@@ -237,8 +236,8 @@ class Pretrain:
 
 @command
 def dinoinv_pretrain(args:Pretrain):
-    log = pretrain(args.out, args.cfg, args.photos, args.resume)
-    print(pretraining_line(log, args.cfg))
+    last = pretrain(args.out, args.cfg, args.photos, args.resume)[-1]
+    print(f"On generated textures: 5-NN accuracy {last['knn']:.0%}, linear probe {last['psnr']:.2f} dB")
     print(f'\nNext: dinoinv_prepare PHOTOS PAIRS --encoder {args.out}/encoder')
 
 # %% ../nbs/reference/commands.ipynb #f4823694

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['MEAN', 'STD', 'DEFAULT', 'REMEDY', 'MINI', 'crop_to_patch', 'weights_hash', 'best_device', 'amp_dtype', 'Encoder',
-           'check_layers', 'channels_of', 'layers_name', 'encoder_line', 'within_reach', 'at_hand', 'is_control',
-           'control', 'load_encoder', 'encoder_by', 'pca_rgb', 'sliced_attention']
+           'check_layers', 'channels_of', 'layers_name', 'encoder_line', 'is_control', 'control', 'load_encoder',
+           'pca_rgb', 'sliced_attention']
 
 # %% ../nbs/00_features.ipynb #ff7909dd
-import os, urllib.error, urllib.request
+import os
 from importlib.util import find_spec
 from pathlib import Path
 import numpy as np, torch, torch.nn as nn
@@ -65,12 +65,6 @@ def amp_dtype(
 # %% ../nbs/00_features.ipynb #9ffa36f8
 MEAN,STD = (.485,.456,.406),(.229,.224,.225) # of pixels by colour, in ImageNet; DINOv2 was trained with these
 
-def _hash_with(weights, mean, std, forward):
-    "The hash `weights`, changed where pixels or `forward` are treated otherwise than for DINOv2"
-    statistics = [round(float(v), 6) for v in (*mean,*std)]
-    if statistics == [*MEAN,*STD] and not forward: return weights
-    return digest(repr((weights, statistics, sorted(forward.items()))).encode())[:12]
-
 class Encoder:
     "A frozen vision transformer: images in, grids of patch features `(B,C,H/patch,W/patch)` out"
     def __init__(self,
@@ -84,7 +78,9 @@ class Encoder:
         **forward,           # what else to tell `model`, such as `interpolate_pos_encoding=True`
     ):
         self.name,self.revision,self.device,self.forward = name,revision,device or best_device(),forward
-        self.weights = _hash_with(weights_hash(model), mean, std, forward) # before anything is rounded
+        self.weights = weights_hash(model) # before anything is rounded
+        treated = [round(float(v), 6) for v in (*mean,*std)], sorted(forward.items())
+        if treated != ([*MEAN,*STD], []): self.weights = digest(repr((self.weights, *treated)).encode())[:12]
         self.mean,self.std = (torch.as_tensor(v).view(3,1,1) for v in (mean,std))
         c = self.config = model.config
         self.patch,self.dim,self.n_layers = c.patch_size,c.hidden_size,c.num_hidden_layers
@@ -104,11 +100,9 @@ def check_layers(
 )->None:
     "Raise `DinoinvError` unless `layers` and `fuse` make sense for an encoder of `n_layers` blocks"
     if fuse not in ('concat','mean'): raise DinoinvError(f"fuse={fuse!r}: choose 'concat' or 'mean'")
-    if layers is None: return
-    once = set(layers)
-    if layers and len(once) == len(layers) and once <= set(range(n_layers+1)): return
-    allowed = f'a list of different ones from 0 (patch embedding) to {n_layers} (last block)'
-    raise DinoinvError(f'layers={layers!r}: give {allowed}, or None for the final output')
+    if layers is None or layers and set(layers) <= set(range(n_layers+1)): return
+    raise DinoinvError(f'layers={layers!r}: give some from 0 (patch embedding) to {n_layers} (last block), '
+                       'or None for the final output')
 
 # %% ../nbs/00_features.ipynb #37fd1ecd
 def channels_of(
@@ -165,92 +159,39 @@ def encode(self:Encoder,
 
 # %% ../nbs/00_features.ipynb #e35cecb3
 DEFAULT = 'facebook/dinov2-small'
-
-def _in_cache(name, revision):
-    "The folder of the hub's cache that holds the model `name`, or None; it is called like its commit"
-    from huggingface_hub import try_to_load_from_cache # slow to import, as all of these libraries
-    config = try_to_load_from_cache(name, 'config.json', revision=revision)
-    if not isinstance(config, str): return None
-    folder = Path(config).parent
-    parts = {'model.safetensors'}
-    for index in folder.glob('*.safetensors.index.json'): # of a checkpoint in several files
-        parts = set(read_json(index, weight_map=dict)['weight_map'].values())
-    return folder if all((folder/part).is_file() for part in parts) else None
-
-def _reachable(name, timeout=4):
-    "Whether the hub answers within `timeout` seconds"
-    from huggingface_hub import constants, hf_hub_url
-    if constants.HF_HUB_OFFLINE: return False
-    head = urllib.request.Request(hf_hub_url(name, 'config.json'), method='HEAD')
-    try: return bool(urllib.request.urlopen(head, timeout=timeout))
-    except urllib.error.HTTPError as e: return e.code < 500 # it answered: the hub client says what is wrong
-    except OSError: return False
-
-def _place(name, revision):
-    "What to load `name` from: a folder, the hub, or its cache when it is out of reach; None: nothing"
-    if Path(name).is_dir(): return name
-    try: return name if _reachable(name) else _in_cache(name, revision)
-    except ValueError: return None # the hub client: this can't be a name
-
-# %% ../nbs/00_features.ipynb #d6b2f646
-def within_reach(
-    name:str,               # folder or hub id
-    revision:str|None=None, # hub branch, tag or commit
-)->bool:
-    "Whether `name` is a folder here, or in the hub cache, or the hub answers for it"
-    return _place(name, revision) is not None
-
-def at_hand(
-    revision:str|None=None, # hub branch, tag or commit of `DEFAULT`
-)->str: # `DEFAULT` or 'mini'
-    "The name that 'auto' stands for, with a notice if it isn't DINOv2's"
-    if within_reach(DEFAULT, revision): return DEFAULT
-    notice(f"{DEFAULT} is not cached and the hub is out of reach: using 'mini', a small DINOv2 of our own. "
-           "Its results are not DINOv2's.")
-    return 'mini'
-
-# %% ../nbs/00_features.ipynb #44b00391
 REMEDY = ("Use a local folder written with save_pretrained, 'mini' for the small encoder of this package, "
           "or 'untrained' for the control")
 
-def _check_pointers(folder):
-    "Raise `DinoinvError` if Git LFS has left a note in the place of the weights"
-    for path in sorted(Path(folder).glob('*')):
-        if path.suffix not in ('.safetensors','.bin'): continue
-        with path.open('rb') as f: start = f.read(40)
-        if start.startswith(b'version https://git-lfs'):
-            raise DinoinvError(f'{path} is only a pointer of Git LFS: '
-                               '`git lfs pull` in its repository gets the weights')
+def _from_hub(name, revision):
+    "The folder of the hub's cache that holds the model `name`; it is called like the commit"
+    from huggingface_hub import model_info, snapshot_download # slow to import, as all of these libraries
+    silent = None
+    try: model_info(name, revision=revision, timeout=4) # s; a download would wait for ever
+    except Exception as e: silent = e
+    files = ['config.json','*.safetensors*']
+    try: return Path(snapshot_download(name, revision=revision, allow_patterns=files,
+                                       local_files_only=silent is not None))
+    except Exception as e:
+        raise DinoinvError(f'{name!r} is neither a folder here, nor in the hub cache, nor to be had from the '
+                           f'HuggingFace hub ({reason(silent or e)}). {REMEDY}.') from e
 
-def _complete(model, loading, name):
-    "`model`, unless the report of `from_pretrained` (`loading`) says that the checkpoint lacks weights"
-    lacking = sorted(k for k in loading['missing_keys'] if 'mask_token' not in k)
-    if not lacking: return model
-    foreign = sorted(loading['unexpected_keys'])
-    found = f', and has others that do not belong there, such as {foreign[0]}' if foreign else ''
-    what = f'the checkpoint {name!r} lacks {len(lacking)} weights of this model, such as {lacking[0]}{found}'
-    raise DinoinvError(f'{what}: it is damaged or of another kind. {REMEDY}.')
-
-# %% ../nbs/00_features.ipynb #e08ff0ad
-def _pretrained(name, revision):
-    "The model called `name`"
-    from transformers import AutoConfig, AutoModel
+# %% ../nbs/00_features.ipynb #44b00391
+def _model_in(folder, name):
+    "The DINOv2 that was saved in `folder`"
+    from transformers import Dinov2Model, Dinov2WithRegistersModel
     from transformers.utils import logging
-    logging.disable_progress_bar() # of weights read from disk, which takes a blink; downloads keep theirs
-    place = _place(name, revision)
-    if place is None:
-        tried = 'is neither a folder here, nor in the hub cache, nor could the HuggingFace hub be reached'
-        raise DinoinvError(f'{name!r} {tried}. {REMEDY}.')
-    try:
-        kind = AutoConfig.from_pretrained(place, revision=revision).model_type
-        if kind not in ('dinov2','dinov2_with_registers'):
-            raise DinoinvError(f'{name!r} holds a {kind} model, not DINOv2. {REMEDY}.')
-        _check_pointers(place)
-        how = dict(dtype=torch.float32, output_loading_info=True)
-        return _complete(*AutoModel.from_pretrained(place, revision=revision, **how), name)
-    except DinoinvError: raise
+    logging.disable_progress_bar() # of weights read from disk, which takes a blink
+    kinds = dict(dinov2=Dinov2Model, dinov2_with_registers=Dinov2WithRegistersModel)
+    kind = read_json(folder/'config.json').get('model_type')
+    if kind not in kinds: raise DinoinvError(f'{name!r} holds a {kind} model, not DINOv2. {REMEDY}.')
+    try: model,report = kinds[kind].from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
     except Exception as e: # the libraries raise anything at all
-        raise DinoinvError(f'could not load {name!r} ({reason(e)}). {REMEDY}.') from e
+        raise DinoinvError(f'could not load {name!r} ({reason(e)}): copy it anew, with `git lfs pull` '
+                           f'if it comes from git. {REMEDY}.') from e
+    lacking = sorted(k for k in report['missing_keys'] if 'mask_token' not in k)
+    if not lacking: return model
+    raise DinoinvError(f'{name!r} lacks {len(lacking)} weights of a {kind}, such as {lacking[0]}: '
+                       f'it is damaged or of another kind. {REMEDY}.')
 
 # %% ../nbs/00_features.ipynb #110f6e5d
 def _random_weights(cls, config):
@@ -292,7 +233,10 @@ def load_encoder(
 )->Encoder:
     "A frozen DINOv2 encoder; raises `DinoinvError` when its weights can't be had or are not DINOv2's"
     name = str(name) # a folder may come as a `Path`
-    if name == 'auto': name = at_hand(revision)
+    if name == 'auto':
+        try: return load_encoder(DEFAULT, revision, device, amp)
+        except DinoinvError as e: notice(f"This is 'mini', and its results are not DINOv2's: {e}")
+        name = 'mini'
     if name == 'untrained':
         from transformers import Dinov2Config, Dinov2Model # slow to import
         small = Dinov2Config(hidden_size=384, num_attention_heads=6, image_size=518, patch_size=14)
@@ -300,31 +244,22 @@ def load_encoder(
     if name.startswith('untrained:'):
         enc = load_encoder(name.removeprefix('untrained:'), revision, device, amp)
         return control(enc) or enc
-    model = _pretrained(MINI if name == 'mini' else name, revision)
-    cached = None if name == 'mini' or Path(name).is_dir() else _in_cache(name, revision)
-    return Encoder(model, name, cached and cached.name, device, amp)
-
-def encoder_by(
-    name:str|None,  # see `load_encoder`
-    made_by:dict,   # the encoder's entry of a `meta.json` or a decoder
-    device:str|None=None, # default: the fastest there is
-)->Encoder:
-    "The encoder called `name`; None: the one in `made_by`, at its revision"
-    if name: return load_encoder(name, device=device)
-    return load_encoder(made_by['name'], made_by.get('revision'), device)
+    folder = MINI if name == 'mini' else Path(name)
+    local = folder.is_dir()
+    if not local: folder = _from_hub(name, revision)
+    return Encoder(_model_in(folder, name), name, None if local else folder.name, device, amp)
 
 # %% ../nbs/00_features.ipynb #21da5ae1
 def pca_rgb(
     features:torch.Tensor, # (C,h,w) or (1,C,h,w)
 )->np.ndarray: # (h,w,3) in [0,1]
     "The three principal components of a feature grid as a colour picture"
-    f = features.reshape(features.shape[-3:]).float().cpu()
-    x = f.flatten(1).T
+    c,h,w = features.shape[-3:]
+    x = features.reshape(c, h*w).float().cpu().T
     x = x - x.mean(0)
     p = x @ torch.linalg.svd(x, full_matrices=False).Vh[:3].T
-    p = nn.functional.pad(p, (0, 3-p.shape[1])) # fewer than three tokens have fewer directions
     lo,hi = p.quantile(.01, 0), p.quantile(.99, 0)
-    return ((p-lo)/(hi-lo).clamp(min=1e-8)).clamp(0,1).reshape(*f.shape[1:], 3).numpy()
+    return ((p-lo)/(hi-lo).clamp(min=1e-8)).clamp(0,1).reshape(h, w, 3).numpy()
 
 # %% ../nbs/00_features.ipynb #60a2519f
 def sliced_attention(
@@ -332,18 +267,16 @@ def sliced_attention(
     query:torch.Tensor,    # (B,heads,N,d)
     key:torch.Tensor,      # (B,heads,N,d)
     value:torch.Tensor,    # (B,heads,N,d)
-    attention_mask:None=None, # must be None
+    attention_mask:None=None, # ignored: DINOv2 has none
     scaling:float=1.,      # of the scores
     **kwargs,
 )->tuple: # (B,N,heads,d), None
     "Softmax attention without mask or dropout, as many heads at a time as keep their scores in the cache"
-    if attention_mask is not None:
-        raise DinoinvError('this encoder masks tokens, the fast attention does not: load it with amp=False')
     b,h,n,d = query.shape
-    q,k,v = (o.reshape(b*h, n, d) for o in (query*scaling, key, value))
     step = max(1, 2**22//n**2)
-    heads = [(q[i:i+step]@k[i:i+step].mT).softmax(-1)@v[i:i+step] for i in range(0, b*h, step)]
-    return torch.cat(heads).view(b, h, n, d).transpose(1, 2), None
+    slices = zip(*(o.flatten(0, 1).split(step) for o in (query*scaling, key, value)))
+    heads = torch.cat([(q@k.mT).softmax(-1)@v for q,k,v in slices])
+    return heads.view(b, h, n, d).transpose(1, 2), None
 
 # %% ../nbs/00_features.ipynb #d0947141
 @patch
@@ -351,8 +284,8 @@ def _to_half(self:Encoder):
     "Round the weights of the matrix products, and take the faster attention"
     for m in self.model.modules():
         if isinstance(m, (nn.Linear, nn.Conv2d)): m.to(self.dtype)
-    on_cpu = torch.device(self.device).type == 'cpu'
-    if on_cpu and not _cpu_can().get('amx_bf16') and hasattr(self.model, 'set_attn_implementation'):
+    of_dinov2 = getattr(self.config, 'model_type', '').startswith('dinov2')
+    if of_dinov2 and torch.device(self.device).type == 'cpu' and not _cpu_can().get('amx_bf16'):
         from transformers import AttentionInterface
         AttentionInterface.register('dinoinv_sliced', sliced_attention)
         self.model.set_attn_implementation('dinoinv_sliced')

@@ -8,9 +8,9 @@ __all__ = ['load_results', 'contact_sheet', 'Runs', 'pictures_of', 'data_of', 'G
 # %% ../nbs/internals/gallery.ipynb #4d2aa936
 import json
 from base64 import b64encode
-from collections import Counter
 from io import BytesIO
-from math import inf, isfinite
+from math import inf
+from os.path import commonpath, relpath
 from pathlib import Path
 import numpy as np
 from anywidget import AnyWidget
@@ -24,28 +24,24 @@ from traitlets import Unicode
 from .core import DinoinvError, evenly, listed, notice, progress, read_json, reason, replacing, writing
 from .dataset import prepare_pairs
 from .decoder import low_pass
-from .features import at_hand, encoder_line, is_control
-from .inference import ERROR_TOP, compare_figure, evaluate
-from .photos import to_bytes, to_tensor
+from .features import encoder_line, is_control
+from .inference import ERROR_TOP, evaluate, inferno, to_image
+from .photos import to_tensor
 from .runs import epoch_line
 from .textures import save_textures
 from .train import TrainConfig, train_decoder
 
 # %% ../nbs/internals/gallery.ipynb #7460233a
-def _numbers(scores):
-    "PSNR in dB (None: no error at all), SSIM and MAE"
-    numbers = [scores['psnr'], float(scores['ssim']), float(scores['mae'])]
-    if not all(isfinite(v) for v in numbers if v is not None): raise ValueError('a score is not finite')
-    return numbers
-
 def _read_info(path):
-    "The `info.json` of a sample, with `numbers` for a gallery; if it is damaged, raises `ValueError`"
-    info = read_json(path, name=str, group=str, target=str, height=int, width=int,
-                     baselines=dict, encoder=dict)
+    "The `info.json` of a sample, with what a gallery says of it; if it is damaged, raises anything at all"
+    info = read_json(path, name=str, group=str, target=str, height=int, width=int, scores=dict)
     if info['name'] != path.parent.name: raise DinoinvError(f"{path} is of {info['name']!r}")
-    scores = dict(run=info['scores']) | info['baselines']
+    rows = dict(run=info['scores']) | info['baselines']
+    numbers = {k: [row['psnr'], float(row['ssim']), float(row['mae'])] for k,row in rows.items()}
     line = f"{encoder_line(info['encoder'])} · decoder: {epoch_line(info.get('best_epoch'))}"
-    return info | dict(numbers={k: _numbers(v) for k,v in scores.items()}, made=line)
+    random = is_control(info['encoder']['name'])
+    control = 'The encoder has random weights: this is the control, not DINOv2.' if random else ''
+    return info | dict(numbers=numbers, made=line, control=control)
 
 # %% ../nbs/internals/gallery.ipynb #851b9d89
 def load_results(
@@ -58,18 +54,15 @@ def load_results(
     infos,faults = [],{}
     for path in sorted(Path(folder).glob('*/info.json')):
         try: infos.append(_read_info(path))
-        except (ValueError, LookupError, TypeError) as e: faults[path.parent.name] = reason(e)
+        except Exception as e: faults[path.parent.name] = reason(e)
     if not infos: raise DinoinvError(f'{folder} holds no reconstructions: {again}{listed(faults)}')
-    missing = summary['n'] - len(infos) - len(faults)
-    if missing > 0: faults[f'{missing} more'] = 'info.json is missing'
     if faults: notice(f'samples of {folder} are damaged and left out:{listed(faults)}')
     return infos
 
 # %% ../nbs/internals/gallery.ipynb #21f17f98
 def _picture(path, info):
     "The picture at `path`; raises `DinoinvError` if it is damaged, or not as large as `info` says"
-    try:
-        with Image.open(path, formats=['PNG']) as image: image = image.convert('RGB')
+    try: image = Image.open(path, formats=['PNG']).convert('RGB')
     except Exception as e: # Pillow raises anything at all
         raise DinoinvError(f'{path} is missing or damaged: make the results again with dinoinv_infer') from e
     if image.size == (info['width'],info['height']): return image
@@ -80,17 +73,8 @@ def _db(psnr): return '∞' if psnr is None else f'{psnr:.2f}'
 
 def _order(info):
     "What sorts samples from the worst to the best PSNR"
-    psnr = info['numbers']['run'][0]
-    return inf if psnr is None else psnr, info['name']
-
-def _warning(info):
-    "What must be said if the encoder is the control"
-    random = is_control(info['encoder']['name'])
-    return 'The encoder has random weights: this is the control, not DINOv2.' if random else ''
-
-def _draw(ax, folder, info, file):
-    ax.imshow(_picture(Path(folder)/info['name']/file, info))
-    ax.set(xticks=[], yticks=[])
+    psnr = info['scores']['psnr']
+    return inf if psnr is None else psnr
 
 # %% ../nbs/internals/gallery.ipynb #ae3621fe
 # long: one figure, drawn from top to bottom
@@ -106,21 +90,22 @@ def contact_sheet(
     figure = Figure(figsize=(1.6*len(infos)+.4, 3.9), layout='constrained')
     axs = figure.subplots(2, len(infos), squeeze=False)
     for (top,bottom),info in zip(axs.T, infos):
-        _draw(top, folder, info, 'target.png')
-        _draw(bottom, folder, info, 'pred.png')
+        for ax,file in ((top,'target.png'),(bottom,'pred.png')):
+            ax.imshow(_picture(Path(folder)/info['name']/file, info))
+            ax.set(xticks=[], yticks=[])
         top.set_title(info['group'][-18:], fontsize=8, parse_math=False) # $ in a name is a dollar
-        words = [f'{label}{_db(info["numbers"][k][0])} dB'
-                 for k,label in (('run',''),('linear_probe','probe ')) if k in info['numbers']]
-        bottom.set_xlabel('\n'.join(words), fontsize=8)
+        words = f"{_db(info['scores']['psnr'])} dB"
+        if probe := info['baselines'].get('linear_probe'): words += f"\nprobe {_db(probe['psnr'])} dB"
+        bottom.set_xlabel(words, fontsize=8)
     axs[0,0].set_ylabel('target', fontsize=9)
     axs[1,0].set_ylabel('reconstruction', fontsize=9)
-    title = f"worst to best · {infos[0]['made']}\n{_warning(infos[0])}".strip()
+    title = f"worst to best · {infos[0]['made']}\n{infos[0]['control']}".strip()
     figure.suptitle(title.replace(' · decoder', '\ndecoder'), fontsize=9, parse_math=False)
     buffer = BytesIO()
     figure.savefig(buffer, format='png', dpi=100)
     image = Image.open(buffer).convert('RGB')
     if path:
-        with replacing(path) as p: image.save(p, Path(path).suffix[1:].replace('jpg', 'jpeg'))
+        with replacing(path) as p: image.save(p)
     return image
 
 # %% ../nbs/internals/gallery.ipynb #041359c3
@@ -131,22 +116,24 @@ class Runs:
         other:str|Path|None=None, # of a second run, to compare
     ):
         self.folders = dict(run=Path(folder))
-        infos = sorted(load_results(folder), key=_order)
-        self.samples = [dict(name=info['name'], run=info) for info in infos]
+        found = [dict(run=info) for info in sorted(load_results(folder), key=_order)]
         if other:
             self.folders['other'] = Path(other)
             others = {info['target']: info for info in load_results(other)}
-            self.samples = [s | dict(other=others[s['run']['target']])
-                            for s in self.samples if s['run']['target'] in others]
-        if not self.samples:
+            found = [one | dict(other=others[one['run']['target']])
+                     for one in found if one['run']['target'] in others]
+        if not found:
             raise DinoinvError(f'{folder} and {other} have no picture in common: '
                                'compare runs on the same pairs')
-        for i,sample in enumerate(self.samples): sample['rank'] = len(self.samples)-i # 1 is the best
-
-        first = self.samples[0]
-        files = [k for k in first['run']['baselines']
-                 if (self.folders['run']/first['name']/f'{k}.png').is_file()]
-        self.keys = list(dict.fromkeys(['target', *self.folders, *files, 'low_pass'])) # of its pictures
+        self.infos = {one['run']['name']: one for one in found} # sample → run → info.json
+        self.samples = [] # what a gallery says of each
+        for rank,one in zip(range(len(found), 0, -1), found):
+            info = one['run']
+            scores = info['numbers'] | {k: of['numbers']['run'] for k,of in one.items()}
+            facts = {k: info[k] for k in ('name','group','height','width')}
+            self.samples.append(facts | dict(rank=rank, scores=scores))
+        self.probe = 'linear_probe' if 'linear_probe' in found[0]['run']['baselines'] else 'low_pass'
+        self.keys = list(dict.fromkeys(['target', *self.folders, self.probe, 'low_pass'])) # of the pictures
 
 # %% ../nbs/internals/gallery.ipynb #97b5096e
 def pictures_of(
@@ -158,51 +145,31 @@ def pictures_of(
     pictures = {}
     for key in keys or runs.keys:
         which = key if key in runs.folders else 'run'
-        info = sample[which]
-        folder = runs.folders[which]/info['name']
+        info = runs.infos[sample['name']][which]
+        name = {which: 'pred', 'low_pass': 'target'}.get(key, key)
+        pictures[key] = _picture(runs.folders[which]/info['name']/f'{name}.png', info)
         if key == 'low_pass':
-            target = to_tensor(_picture(folder/'target.png', info))[None]
-            blurred = to_bytes(low_pass(target, info['encoder']['unit'])[0])
-            pictures[key] = Image.fromarray(blurred.permute(1,2,0).numpy())
-        else: pictures[key] = _picture(folder/('pred.png' if key == which else f'{key}.png'), info)
+            pictures[key] = to_image(low_pass(to_tensor(pictures[key])[None], info['encoder']['unit'])[0])
     return pictures
 
 # %% ../nbs/internals/gallery.ipynb #f021bc7d
-def _labels(runs):
-    "What to call the pictures; two runs get names that tell them apart"
-    paths = {k: p.absolute() for k,p in runs.folders.items()}
-    if len(paths) == 1: return dict(target='target', run='reconstruction')
-    same = len({p.name for p in paths.values()}) == 1
-    return dict(target='target') | {
-        k: f'reconstruction: {p.parent.name}/{p.name}' if same else f'reconstruction: {p.name}'
-        for k,p in paths.items()}
-
-def _facts(sample):
-    "What a gallery says of a sample"
-    info = sample['run']
-    scores = dict(info['numbers'])
-    if 'other' in sample: scores['other'] = sample['other']['numbers']['run']
-    return {k: info[k] for k in ('name','group','height','width')} | dict(rank=sample['rank'], scores=scores)
-
-# %% ../nbs/internals/gallery.ipynb #97b1acde
 def data_of(
     runs:Runs,          # to be shown
-    samples:list[dict], # those of them to show
+    samples:list[dict], # those of `runs.samples` to show
     note:str='',        # a sentence about them
 )->dict:
     "All that gallery.js needs besides pictures"
-    from matplotlib import colormaps
-    first,labels = runs.samples[0],_labels(runs)
-    lines = {k: first[k]['made'] for k in runs.folders}
-    made = lines['run']
-    if len(set(lines.values())) > 1:
-        made = ' · '.join(f"{labels[k].split(': ')[-1]}: {line}" for k,line in lines.items())
-    control = max(_warning(first[k]) for k in runs.folders)
-    colours = [bytes(c).hex() for c in colormaps['inferno'](range(256), bytes=True)[:,:3]]
-    probe = 'linear_probe' if 'linear_probe' in first['run']['baselines'] else 'low_pass'
-    return dict(samples=[_facts(s) for s in samples], total=len(runs.samples), names=labels,
-                pictures=runs.keys, probe=probe, made=made, control=control, note=note, top=ERROR_TOP,
-                colours=colours)
+    infos = next(iter(runs.infos.values()))
+    names,made = dict(target='target', run='reconstruction'),infos['run']['made']
+    if 'other' in runs.folders: # what differs in their paths tells them apart
+        common = commonpath([path.absolute() for path in runs.folders.values()])
+        short = {k: relpath(path, common) for k,path in runs.folders.items()}
+        names |= {k: f'reconstruction: {name}' for k,name in short.items()}
+        made = ' · '.join(f"{short[k]}: {info['made']}" for k,info in infos.items())
+    control = max(info['control'] for info in infos.values())
+    colours = [bytes(c).hex() for c in inferno(np.linspace(0, ERROR_TOP, 256))]
+    return dict(samples=samples, total=len(runs.samples), names=names, pictures=runs.keys,
+                probe=runs.probe, made=made, control=control, note=note, top=ERROR_TOP, colours=colours)
 
 # %% ../nbs/internals/gallery.ipynb #e1f503f0
 _templates = Environment(loader=PackageLoader('dinoinv', 'assets'), autoescape=True)
@@ -215,27 +182,22 @@ def _fill(name, **values): return _templates.get_template(name).render(values)
 def _shell(): return f"<style>{_asset('gallery.css')}</style>{_asset('gallery_app.html')}"
 
 # %% ../nbs/internals/gallery.ipynb #8a9e8c56
-def _webp(image, side=None):
-    "The bytes of `image` as a WebP file: as it is, or a small one of `side` px at most, with loss"
+def _webp(image, lossless=True):
     buffer = BytesIO()
-    if side:
-        image = image.copy()
-        image.thumbnail((side,side), Image.LANCZOS)
-        image.save(buffer, 'webp', quality=80)
-    elif max(image.size) > 16383: image.save(buffer, 'png') # more than WebP can hold
-    else: image.save(buffer, 'webp', lossless=True, method=0) # slower methods save another tenth
+    image.save(buffer, 'webp', lossless=lossless, method=0) # slower methods save another tenth
     return buffer.getvalue()
 
-def _uri(content, kind='webp'): return f'data:image/{kind};base64,{b64encode(content).decode()}'
+def _uri(content): return f'data:image/webp;base64,{b64encode(content).decode()}'
 
 # %% ../nbs/internals/gallery.ipynb #09153441
-def _how_many(runs, megabytes):
-    "How many samples fit on a page, judged by a few"
-    sizes = []
-    for sample in evenly(runs.samples, 12):
-        try: sizes.append(sum(1.34*len(_webp(image)) for image in pictures_of(runs, sample).values()))
-        except DinoinvError: pass # it will be left out
-    return max(1, int(megabytes*1e6/np.mean(sizes))) if sizes else 1
+def _uris(runs, samples, faults):
+    "The pictures of samples as addresses that hold them, by name; notes those that are damaged"
+    found = {}
+    for sample in samples:
+        try: pictures = pictures_of(runs, sample)
+        except DinoinvError as e: faults[sample['name']] = str(e)
+        else: found[sample['name']] = {k: _uri(_webp(image)) for k,image in pictures.items()}
+    return found
 
 # %% ../nbs/internals/gallery.ipynb #09c17e4f
 # long: a page and the three ways to get it
@@ -248,20 +210,15 @@ class Gallery:
         megabytes:float=50.,      # size that the page stays near: it shows as many samples as fit
     ):
         self.runs = Runs(folder, other)
-        fit = _how_many(self.runs, megabytes)
-        limit = f'to stay near {megabytes:g} MB' if fit < n else f'since n is {n}'
-        self.samples,faults = [],{}
-        for sample in progress(evenly(self.runs.samples, min(n, fit)), desc='gallery', unit='sample'):
-            try: pictures = pictures_of(self.runs, sample)
-            except DinoinvError as e: faults[sample['name']] = str(e)
-            else:
-                self.samples.append(sample | dict(
-                    pictures={k: _uri(_webp(image)) for k,image in pictures.items()}))
-        if not self.samples: raise DinoinvError(f'no picture in {folder} can be shown{listed(faults)}')
-        shown,total = len(self.samples),len(self.runs.samples)
-        words = f'{shown} of {total} samples are shown {limit}, in even steps of rank by PSNR.'
-        if shown+len(faults) == total: words = f'All {total} samples are shown.'
-        if other: words += ' Runs are matched by their targets.'
+        every,faults = self.runs.samples,{}
+        few = _uris(self.runs, evenly(every, 12), {})
+        size = sum(len(uri) for pictures in few.values() for uri in pictures.values())
+        fit = max(1, int(megabytes*1e6*len(few)/max(1, size)))
+        some = progress(evenly(every, min(n, fit)), desc='gallery', unit='sample')
+        self.pictures = _uris(self.runs, some, faults)
+        if not self.pictures: raise DinoinvError(f'no picture in {folder} can be shown{listed(faults)}')
+        self.samples = [sample for sample in every if sample['name'] in self.pictures]
+        words = f'{len(self.samples)} of {len(every)} samples are shown, in even steps of rank by PSNR.'
         if faults: words += f" Damaged and left out: {', '.join(faults)}."
         self.note = f'{words} Pictures have their own size and no loss. Error maps are computed from them.'
 
@@ -270,12 +227,13 @@ class Gallery:
     )->Markup:
         "The gallery as a piece of HTML"
         data = data_of(self.runs, self.samples, self.note)
-        samples = [s | dict(psnr=_db(s['run']['numbers']['run'][0])) for s in self.samples]
+        samples = [sample | dict(psnr=_db(sample['scores']['run'][0]), pictures=self.pictures[sample['name']])
+                   for sample in self.samples]
         words = {k: data['names'].get(k, k.replace('_', ' ')) for k in data['pictures']}
         script = dict(js=Markup(_asset('gallery.js')), shell=_shell())
         return Markup(_fill('gallery.html', data=data, words=words, samples=samples, alone=alone, **script))
 
-    def _repr_html_(self): return self.html()
+    _repr_html_ = html
 
     def save(self,
         path:str|Path='gallery.html', # file to write; one that is there must be a gallery
@@ -313,23 +271,19 @@ class Browser(AnyWidget):
         "Send the pictures of the sample `asked['index']`, small ones for the grid"
         sample,small = self.runs.samples[asked['index']],asked['small']
         try: pictures = pictures_of(self.runs, sample, ['target','run'] if small else None)
-        except DinoinvError as e: self.send(asked | dict(error=str(e)))
-        else:
-            self.send(asked | dict(keys=list(pictures)),
-                      [_webp(im, 96 if small else None) for im in pictures.values()])
-
-    def picture(self):
-        "The first sample beside its reconstruction, as a JPEG file"
-        info,buffer = self.runs.samples[0]['run'],BytesIO()
-        target,pred = pictures_of(self.runs, self.runs.samples[0], ['target','run']).values()
-        title = (f"{info['name']}: {_db(info['numbers']['run'][0])} dB\n{encoder_line(info['encoder'])}\n"
-                 f'{_warning(info)}')
-        compare_figure(np.asarray(target), np.asarray(pred), title).save(buffer, 'jpeg', quality=85)
-        return buffer.getvalue()
+        except DinoinvError as e:
+            self.send(asked | dict(error=str(e)))
+            return
+        if small:
+            for image in pictures.values(): image.thumbnail((96,96))
+        self.send(asked | dict(keys=list(pictures)),
+                  [_webp(image, lossless=not small) for image in pictures.values()])
 
     def _ipython_display_(self):
-        try: image = f'<img src="{_uri(self.picture(), "jpeg")}" alt="The first sample">'
-        except DinoinvError as e: image = str(Markup.escape(e))
+        "The widget, below what `evaluate` drew of the first sample"
+        path = self.runs.folders['run']/self.runs.samples[0]['name']/'compare_pred_target.png'
+        try: image = f'<img src="{_uri(_webp(Image.open(path), lossless=False))}" alt="The first sample">'
+        except OSError as e: image = str(Markup.escape(reason(e)))
         display({'text/html': f'<div id="{self.still}">{image}</div>', 'text/plain': 'the first sample'},
                 raw=True)
         display(self._repr_mimebundle_()[0], raw=True)
@@ -355,8 +309,7 @@ def make_demo(
         print(f'1/4  {n} textures -> {out}/photos')
         save_textures(out/'photos', n, seed, 308)
         print(f'2/4  features -> {out}/pairs')
-        prepare_pairs(out/'photos', out/'pairs', at_hand() if encoder == 'auto' else encoder,
-                      patch=154, group_by='file', seed=seed)
+        prepare_pairs(out/'photos', out/'pairs', encoder, patch=154, group_by='file', seed=seed)
         print(f'3/4  a decoder -> {out}/run')
         cfg = TrainConfig(epochs=epochs, crop=140, val_crop=154, seed=seed)
         train_decoder(out/'pairs', out/'run', cfg, resume=(out/'run/config.json').exists())

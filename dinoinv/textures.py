@@ -90,7 +90,8 @@ def each(rng, ids, lo=0., hi=1.):
     return rng.uniform(lo, hi, ids.max()+1).astype('f4')[ids]
 
 # %% ../nbs/internals/textures.ipynb #8268b98c
-COLOURS = json.loads(files('dinoinv').joinpath('assets', 'palettes.json').read_text()) # family → palettes
+_palettes = files('dinoinv').joinpath('assets', 'palettes.json')
+COLOURS = json.loads(_palettes.read_text('utf-8')) # family → palettes
 
 def palette(rng, options):
     "One of the palettes `options` ('hex hex …') as colours (k,3) in 0..1, all of them shifted a little"

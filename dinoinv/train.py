@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['MAX_PROBE_CHANNELS', 'MIN_TOKENS_PER_INPUT', 'MAX_PROBE_TOKENS', 'METHOD', 'PRESETS', 'fit_probes', 'score_baselines',
-           'validate', 'TrainConfig', 'new_decoder', 'make_optimizer', 'accelerator_for', 'settings_of',
-           'train_decoder', 'summary_table']
+           'validate', 'TrainConfig', 'new_decoder', 'make_optimizer', 'settings_of', 'train_decoder', 'summary_table']
 
 # %% ../nbs/03_train.ipynb #abee470e
 import math
@@ -13,58 +12,54 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from datetime import timedelta
 from pathlib import Path
 import torch, torch.nn as nn, torch.nn.functional as F
 
 # %% ../nbs/03_train.ipynb #a8ef8e38
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
-from accelerate.utils import GradientAccumulationPlugin, InitProcessGroupKwargs, broadcast_object_list
-from accelerate.utils import gather_object, set_seed
-from .core import DinoinvError, kind_of, listed, notice, progress, read_json, replacing
-from .core import save_json, settle, versions, writing
-from .dataset import PairsDataset, load_batches, n_batches
-from .decoder import Decoder, LinearProbe, n_params, predict
-from .features import amp_dtype, best_device
+from accelerate.utils import broadcast_object_list, gather_object, set_seed
+from .core import DinoinvError, kind_of, listed, notice, progress, read_json
+from .core import save_json, settle, writing
+from .dataset import PairsDataset, load_batches
+from .decoder import Decoder, LinearProbe, ScaledProbe, n_params, predict
 from .pairs import faulty_pairs, pairs_key
-from .runs import check_best, check_resume, epoch_line, load_baselines, load_checkpoint, name_of
-from .runs import plot_losses, save_checkpoint, save_module, save_probes, write_baselines
+from .runs import accelerator_for, check_best, check_finite, completed, epoch_line, load_baselines
+from .runs import load_checkpoint, name_of, save_checkpoint, set_peak, steps_of, take_up
+from .runs import write_baselines, write_epoch
 from .scores import average, baseline_preds, image_metrics
 
 # %% ../nbs/03_train.ipynb #0dd8201c
-MAX_PROBE_CHANNELS = 512   # of a token; of wider ones no neighbour probe is made
-MIN_TOKENS_PER_INPUT = 10  # of the neighbour probe; from fewer it isn't made either
+MAX_PROBE_CHANNELS = 512   # of a token; the probe of wider ones reads one token
+MIN_TOKENS_PER_INPUT = 10  # of the probe of 3×3; from fewer it reads one token, too
 MAX_PROBE_TOKENS = 2**17   # to fit probes on; more would bring little and take long
 
 def fit_probes(
     ds:PairsDataset,   # training pairs; whole patches are used, whatever the crop
     device:str='cpu',  # where to compute
-    workers:int=0,     # processes that load data
-)->dict[str,LinearProbe]: # `linear_probe`; `neighbour_probe`, unless tokens are too few or too wide for it
-    "The closed-form probes of one token and of 3×3, on all pairs of `ds` or an even share of them"
+    workers:int=0,     # threads that load ahead
+)->dict[str,LinearProbe|ScaledProbe]: # `linear_probe` of one token, `scaled_probe`
+    "The probes of all pairs of `ds` or of an even share of them"
     whole = ds.uncropped()
     tokens = sum(h*w for h,w in whole.sizes)/ds.unit**2
     every = math.ceil(tokens/MAX_PROBE_TOKENS)
 
-    def fit(reach):
-        batches = load_batches(whole, 8, workers=workers, device=device, every=every)
-        batches = progress(batches, desc='fitting a probe', unit='batch')
-        return LinearProbe.fit(((b['features'],b['target']) for b in batches), ds.unit, reach).to(device)
+    with progress(desc='fitting probes', unit='batch') as bar:
+        def batches():
+            for batch in load_batches(whole, 8, workers=workers, device=device, every=every):
+                yield batch['features'], batch['target']
+                bar.update()
 
-    probes = dict(linear_probe=fit(0))
-    channels = probes['linear_probe'].in_dim
-    enough = tokens >= MIN_TOKENS_PER_INPUT*9*channels
-    if enough and channels <= MAX_PROBE_CHANNELS: probes['neighbour_probe'] = fit(1)
-    return probes
+        linear = LinearProbe.fit(batches(), ds.unit).to(device)
+        enough = tokens >= MIN_TOKENS_PER_INPUT*9*linear.in_dim
+        reach = int(enough and linear.in_dim <= MAX_PROBE_CHANNELS)
+        return dict(linear_probe=linear, scaled_probe=ScaledProbe.fit(batches, linear, reach))
 
-# %% ../nbs/03_train.ipynb #9b18da31
+# %% ../nbs/03_train.ipynb #bd6a5b57
 @torch.no_grad()
 def score_baselines(
-    probes:dict[str,LinearProbe], # fitted on the training pairs
-    ds:PairsDataset,              # what to score them on
-    device:str='cpu',             # where to compute
-    workers:int=0,                # processes that load data
+    probes:dict,       # name → probe, fitted on the training pairs
+    ds:PairsDataset,   # what to score them on
+    device:str='cpu',  # where to compute
+    workers:int=0,     # threads that load ahead
 )->dict[str,dict]: # baseline → its scores, as `average` gives them
     "The average scores of mean colour, low-pass oracle and probes on `ds`"
     rows = defaultdict(list)
@@ -81,7 +76,7 @@ def validate(
     ds:PairsDataset,   # what to score it on
     batch_size:int=16, # samples at once, over all processes
     device:str='cpu',  # where the model is
-    workers:int=0,     # processes that load data
+    workers:int=0,     # threads that load ahead
     rank:int=0,        # this process
     world:int=1,       # of how many
 )->list[dict]: # `name`, `mae`, `mse`, `psnr` (its own), `ssim` of each sample, in the order of `ds`
@@ -109,9 +104,9 @@ class TrainConfig:
     head:str='subpixel'      # 'subpixel', or 'bilinear': the method's own
     width:int=112            # channels of the residual blocks
     blocks:int=10            # residual blocks
-    shortcut_lr:float=.05    # rate of the shortcut, which starts from a probe, as a share of `lr`
+    shortcut_lr:float=.05    # rate of the shortcut, which starts as a probe, as a share of `lr`
     seed:int=0               # of weights, crops and order
-    workers:int=0            # processes that load data; each reads its pairs anew in every epoch
+    workers:int=0            # threads that load ahead
     cache_mb:int=1024        # memory for pairs already read, per split, MB
     shuffle_buffer:int=0     # 0: draw from all pairs; else read shard by shard, and shuffle so many pairs
     val_every:int=1          # epochs from one validation to the next
@@ -132,10 +127,10 @@ PRESETS = dict(default=TrainConfig(), method=TrainConfig(**METHOD))
 def new_decoder(
     cfg:TrainConfig,   # its shape
     meta:dict,         # `meta.json` of the pairs
-    probes:dict[str,LinearProbe], # from `fit_probes`, for them
+    probes:dict,       # from `fit_probes`, for them
 )->Decoder:
-    "A decoder as `cfg` wants it, seeded, that starts from the last of `probes`"
-    start = [*probes.values()][-1]
+    "A decoder as `cfg` wants it, seeded, that starts as the scaled probe"
+    start = probes['scaled_probe']
     tokens = dict(in_dim=start.in_dim, unit=start.unit, reach=start.reach, encoder=meta['encoder'])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(cfg.seed)
@@ -159,26 +154,6 @@ def make_optimizer(
     cycle = dict(pct_start=.15, div_factor=25, cycle_momentum=False)
     return opt, torch.optim.lr_scheduler.OneCycleLR(opt, peaks, steps, **cycle)
 
-# %% ../nbs/03_train.ipynb #7e9eb0d6
-def _save_bare(models, weights, folder): weights[:] = [getattr(m, 'module', m).state_dict() for m in models]
-def _load_bare(models, folder): models[:] = [getattr(m, 'module', m) for m in models]
-
-def accelerator_for(
-    amp:bool, # half precision, where it is native
-)->Accelerator:
-    "The fastest device there is, and the precision that suits it"
-    AcceleratorState._reset_state() # one process may train several times, at different precisions
-    device = torch.device(best_device()).type
-    if device == 'mps': amp = False # not every accelerate and PyTorch can scale gradients there
-    half = {torch.bfloat16:'bf16', torch.float16:'fp16', None:'no'}[amp_dtype(device) if amp else None]
-    patience = InitProcessGroupKwargs(timeout=timedelta(hours=6)) # the others wait while one fits the probes
-    acc = Accelerator(mixed_precision=half, cpu=device == 'cpu', dynamo_backend='no',
-                      gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
-                      step_scheduler_with_optimizer=False, kwargs_handlers=[patience])
-    acc.register_save_state_pre_hook(_save_bare)
-    acc.register_load_state_pre_hook(_load_bare)
-    return acc
-
 # %% ../nbs/03_train.ipynb #dc4a46e2
 def _datasets(pairs, cfg, skip):
     "Training and validation pairs; raises `DinoinvError` if there are none"
@@ -201,7 +176,7 @@ def _new_run(pairs, out, cfg, names, probes, device):
     about = dict(path=str(pairs), key=pairs_key(pairs), train=len(train), val=len(val), skipped=skip)
     return dict(config=asdict(cfg), encoder=train.meta['encoder'], pairs=about) | names
 
-# %% ../nbs/03_train.ipynb #25de572f
+# %% ../nbs/03_train.ipynb #0b2d5b2e
 def settings_of(
     out:str|Path, # folder of a run
 )->TrainConfig:
@@ -209,70 +184,7 @@ def settings_of(
     if kind_of(out) != 'run': raise DinoinvError(f'{out} holds no run to resume')
     return TrainConfig(**read_json(Path(out)/'config.json', config=dict)['config'])
 
-def _take_up(pairs, out, cfg, names):
-    "What the `config.json` of a run says; raises `DinoinvError` if it was another one"
-    run = read_json(out/'config.json', config=dict, pairs=dict)
-    want = asdict(cfg)
-    for key in ('workers','cache_mb'): del want[key]
-    if cfg.lr <= run['config']['lr']: del want['lr']
-    if cfg.schedule == 'constant' and cfg.epochs >= run['config']['epochs']: del want['epochs']
-    check_resume(out, dict(config=want, pairs=dict(key=pairs_key(pairs))) | names)
-    faulty = faulty_pairs(pairs, ('train','val'))
-    new = {name: why for name,why in faulty.items() if name not in run['pairs']['skipped']}
-    if not new: return run
-    raise DinoinvError(f'pairs were damaged since {out} began; dinoinv_prepare makes them anew:{listed(new)}')
-
-def _steps(train, cfg, world, run):
-    "How many steps an epoch has; raises `DinoinvError` if that has changed"
-    steps = n_batches(train, cfg.batch_size, world)
-    if not steps: raise DinoinvError(f'batch_size={cfg.batch_size}: give each process one crop at least')
-    before = run.get('steps', steps)
-    if steps == before: return steps
-    processes = f"{run['processes']} processes before, {world} now"
-    raise DinoinvError(f'an epoch had {before} steps and has {steps} ({processes}): start as many as before')
-
-# %% ../nbs/03_train.ipynb #5e93b83f
-def _set_peak(opt, lr):
-    "Multiply all rates so that the peak is `lr`; it may be lower than in the checkpoint"
-    first = opt.param_groups[0]
-    factor = lr/first.get('max_lr', first['lr'])
-    if math.isclose(factor, 1): return
-    for group in opt.param_groups:
-        for key in {'lr','initial_lr','max_lr','min_lr'} & {*group}: group[key] *= factor
-
-def _completed(run, cfg, acc, model, steps, log):
-    "What `config.json` says, with what runs where, and which settings have changed"
-    was = run['config']
-    changed = {k: [was.get(k), v] for k,v in asdict(cfg).items() if v != was.get(k)}
-    changes = run.get('changes', [])
-    if changed: changes = changes + [dict(after_epoch=max(len(log)-1, 0)) | changed]
-    where = dict(processes=acc.num_processes, precision=acc.mixed_precision, versions=versions())
-    return run | dict(config=asdict(cfg), changes=changes, parameters=n_params(model), steps=steps) | where
-
-# %% ../nbs/03_train.ipynb #0b9800fa
-def _check_finite(x, epoch, lr, what='loss'):
-    if x.isfinite(): return
-    advice = f'resume with a lower peak rate (--resume --lr {lr/3:.0e}), or begin a new run'
-    raise DinoinvError(f'the {what} became {x.item()} in epoch {epoch}. What was before it is kept: {advice}')
-
-# %% ../nbs/03_train.ipynb #4e937148
-def _write_epoch(out, log, rows, model, probes, base, names, ds):
-    "What an epoch leaves; `rows` are its validation scores, if it had any"
-    save_json(out/'loss_log.json', log)
-    if not rows: return
-    epoch,encoder = log[-1]['epoch'],ds.meta['encoder']
-    errors = dict(epoch=epoch, samples=rows)
-    save_json(out/'val_errors.json', errors)
-    title = f"{names['model']}, {n_params(model)/1e6:.2f} M parameters · encoder: {encoder['name']}"
-    plot_losses(log, base, title, out/'loss_plot.png')
-    maes = [r['val']['mae'] for r in log if 'val' in r]
-    if maes[-1] > min(maes): return
-    with replacing(out/'best') as tmp:
-        save_module(model, tmp, dict(encoder=encoder, unit=ds.unit, loss=names['loss'], epoch=epoch))
-        save_probes(probes, tmp)
-        save_json(tmp/'val_errors.json', errors)
-
-# %% ../nbs/03_train.ipynb #bc94c947
+# %% ../nbs/03_train.ipynb #25de572f
 # long: a training loop that is read on one screen
 def train_decoder(
     pairs:str|Path,             # folder written by `prepare_pairs`, or its address
@@ -296,19 +208,19 @@ def train_decoder(
         run = None
         if acc.is_main_process:
             until_end.enter_context(writing(out, 'run'))
-            if resume: run = _take_up(pairs, out, cfg, names)
+            if resume: run = take_up(pairs, out, cfg, names)
             else: run = _new_run(pairs, out, cfg, names, probes, acc.device)
         run, = broadcast_object_list([run])
         train,val = _datasets(pairs, cfg, run['pairs']['skipped'])
         probes,base = load_baselines(out, acc.device)
         bare = (model or new_decoder(cfg, train.meta, probes)).to(memory_format=torch.channels_last)
-        steps = _steps(train, cfg, acc.num_processes, run)
+        steps = steps_of(train, cfg.batch_size, acc.num_processes, run)
         net,opt,sched = acc.prepare(bare, *make_optimizer(bare, cfg, cfg.epochs*steps))
         until_end.callback(acc.unwrap_model, net, keep_fp32_wrapper=False) # the caller's module as it was
         log = load_checkpoint(acc, out) or []
         if log: check_best(out)
-        _set_peak(opt, cfg.lr)
-        if acc.is_main_process: save_json(out/'config.json', _completed(run, cfg, acc, bare, steps, log))
+        set_peak(opt, cfg.lr)
+        if acc.is_main_process: save_json(out/'config.json', completed(run, cfg, acc, bare, steps, log))
 
         team = dict(rank=acc.process_index, world=acc.num_processes, device=acc.device, workers=cfg.workers)
         left = range(len(log), cfg.epochs+1)
@@ -330,17 +242,17 @@ def train_decoder(
                     if sched: sched.step()
                     l1 = F.l1_loss(pred.detach(), batch['target'])
                     sums += len(pred)*torch.stack([error.detach(), l1, torch.ones_like(l1)])
-                    if step%50 == 0: _check_finite(error, epoch, cfg.lr)
+                    if step%50 == 0: check_finite(error, epoch, cfg.lr)
                 total,l1,n = acc.reduce(sums)
-                _check_finite(total, epoch, cfg.lr)
+                check_finite(total, epoch, cfg.lr)
                 weights = sum(p.detach().sum() for p in bare.parameters())
-                _check_finite(weights, epoch, cfg.lr, 'sum of the weights')
+                check_finite(weights, epoch, cfg.lr, 'sum of the weights')
                 row |= dict(train_loss=(total/n).item(), train_l1=(l1/n).item(), lr=opt.param_groups[0]['lr'])
             if epoch%cfg.val_every == 0 or epoch == cfg.epochs:
                 rows = validate(bare.eval(), val, cfg.batch_size, **team)
                 row['val'] = average(rows)
             log.append(row)
-            if acc.is_main_process: _write_epoch(out, log, rows, bare, probes, base, names, train)
+            if acc.is_main_process: write_epoch(out, log, rows, bare, probes, base, names, train)
             save_checkpoint(acc, out, log)
             bar.set_postfix({k: f'{v:.4f}' for k,v in row.items() if k.startswith('train')}, refresh=False)
             if acc.is_main_process:

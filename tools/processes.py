@@ -59,9 +59,9 @@ def same():
 def killed():
     "A process that is killed ends the others; whole shards stay, and the next run makes the rest"
     want,program,pairs = by_one(), root/'program.py', root/'by_killed'
-    program.write_text('import os, signal, sys\nfrom dinoinv import commands, dataset\n'
+    program.write_text('import os, signal, sys\nfrom dinoinv import commands, pairs\n'
         'def die(*args): os.kill(os.getpid(), signal.SIGKILL)\n'
-        'if os.environ["RANK"] == "1": dataset.write_shard = die\n'
+        'if os.environ["RANK"] == "1": pairs.write_shard = die\n'
         'commands.dinoinv_prepare(sys.argv[1:])\n')
     rc,out,err = ended(launch(program, photos, pairs, *FLAGS, '--shards'))
     assert rc != 0 and not json.loads((pairs/'meta.json').read_text())['complete']
