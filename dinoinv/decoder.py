@@ -81,7 +81,7 @@ def _windows(features, reach):
     return F.unfold(padded, 2*reach+1).mT.flatten(0,1)
 
 def _moments(batches, unit, reach):
-    "Over all tokens: their mean and covariance, their covariance with the pixels, and the pixels' mean"
+    "Over all tokens: mean, covariance, covariance with the pixels; the pixels' mean; where the tokens are"
     shift,ata,aty = None,0,0
     for features,pixels in batches:
         tokens = _exact(_windows(features, reach))
@@ -95,7 +95,7 @@ def _moments(batches, unit, reach):
     mean,mean_y = ata[-1,:-1]/n, aty[-1]/n
     cov = ata[:-1,:-1]/n - mean.outer(mean)
     cross = aty[:-1]/n - mean.outer(mean_y)
-    return shift+mean, cov, cross, mean_y
+    return shift+mean, cov, cross, mean_y, features.device
 
 # %% ../nbs/02_decoder.ipynb #c830000f
 SILENT = 1e-3 # a channel with less than this share of the average spread says nothing
@@ -121,19 +121,19 @@ def fit(cls:LinearProbe,
     ridge:float=1e-5, # penalty, as a share of a channel's variance
 )->LinearProbe:
     "The closed-form probe of `batches`, in memory that doesn't grow; raises `DinoinvError` if there are none"
-    mean,cov,cross,pixels = _moments(batches, unit, reach)
+    mean,cov,cross,pixels,device = _moments(batches, unit, reach)
     places = (2*reach+1)**2 # of a window; a channel has one mean and one spread for all of them
     centre = mean.view(-1,places).mean(1)
     std = _spread(cov.diagonal().view(-1,places).mean(1))
     offset = mean - centre.repeat_interleave(places)
     weight,bias = _ridge(cov, cross, offset, std.repeat_interleave(places), ridge)
-    probe = cls(len(centre), unit, reach).to(mean.device)
+    probe = cls(len(centre), unit, reach)
     probe.mean.copy_(centre)
     probe.std.copy_(std)
     probe.linear.weight.copy_(weight.T.view_as(probe.linear.weight))
     probe.linear.bias.copy_(pixels + bias)
     probe.mean_colour.copy_(pixels.view(3,-1).mean(1))
-    return probe.requires_grad_(False).eval()
+    return probe.to(device).requires_grad_(False).eval()
 
 # %% ../nbs/02_decoder.ipynb #4173afa9
 LIMIT = 2. # of a token's root mean square, once its channels have a spread of 1

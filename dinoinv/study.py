@@ -28,7 +28,7 @@ from .inference import evaluate
 from .pairs import SPLITS, load_meta
 from .report import AXES, findings, made_up, write_report
 from .runs import best_epoch, check_resume, load_decoder
-from .scores import PERFECT, band_gain, band_rings, bands, baseline_preds, centres, feature_cosine
+from .scores import PERFECT, band_gain, band_rings, bands, baseline_preds, feature_cosine
 from .scores import image_metrics, paired, patch_scores, ring_ratios, ring_sums, rings, score_row
 from .sources import check_apart, open_source, place_of, read_photo, survey
 from .textures import save_textures

@@ -48,7 +48,7 @@ def fit_probes(
                 yield batch['features'], batch['target']
                 bar.update()
 
-        linear = LinearProbe.fit(batches(), ds.unit).to(device)
+        linear = LinearProbe.fit(batches(), ds.unit)
         enough = tokens >= MIN_TOKENS_PER_INPUT*9*linear.in_dim
         reach = int(enough and linear.in_dim <= MAX_PROBE_CHANNELS)
         return dict(linear_probe=linear, scaled_probe=ScaledProbe.fit(batches, linear, reach))
