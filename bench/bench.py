@@ -4,6 +4,7 @@
     python bench/bench.py extract memory             # some of it; the other sections of the file stay
     python bench/bench.py quality --photos PHOTOS    # decoders against baselines on held-out photos, each its own texture
     python bench/bench.py --against DIR              # speed beside an older checkout in DIR, in turns: ratios new/old
+    python bench/bench.py feed --against DIR         # one of them
 
 `extract`, `train` and `memory` run on the `untrained` encoder, whose arithmetic is DINOv2-Small's, the others on `mini`.
 Compare ratios within one run: machines differ.
@@ -93,7 +94,27 @@ def reading(n=20, side=1500):
         for file in files: to_tensor(open_photo(BytesIO(file)))
     return {'photos/CPU-s': n/min(cpu_seconds(read) for _ in range(3))}
 
-COMPARED = dict(preparation=preparation, training=training, reading=reading)
+def feed(n=64, side=518):
+    "JPEG photos that one process makes pairs of, with an encoder that costs nothing: in a second, in a CPU-second of all its threads, and in one of the main thread alone"
+    from dinoinv.features import load_encoder
+    from dinoinv.textures import sample_textures
+    photos = tmp/'feed'
+    if not photos.exists():
+        photos.mkdir()
+        for i,texture in enumerate(sample_textures(n, 0, side)): texture.image.save(photos/f'{i}.jpg', quality=95)
+    enc = load_encoder('untrained', amp=False)
+    features = torch.randn(enc.dim, side//enc.patch, side//enc.patch).half()
+    enc.device = 'meta' # of PyTorch's: nothing is copied to it, and nothing computed there
+    enc.grids = lambda x, layers, fuse: features.expand(len(x), -1, -1, -1)
+    clocks = {'photos/s': time.perf_counter, 'photos/CPU-s': time.process_time, 'photos/CPU-s of the main thread': time.thread_time}
+    found = {}
+    for kind in ('folders','shards')*3:
+        start = {unit: clock() for unit,clock in clocks.items()}
+        prepare_pairs(photos, f'{tempfile.mkdtemp(dir=tmp)}/pairs', enc, patch=side, group_by='file', fractions=(1,0,0), shards=kind == 'shards')
+        for unit,clock in clocks.items(): found[f'{kind}, {unit}'] = max(found.get(f'{kind}, {unit}', 0), n/(clock()-start[unit]))
+    return found
+
+COMPARED = dict(preparation=preparation, training=training, reading=reading, feed=feed)
 
 def measured_by(checkout, name):
     "What the code of a checkout measures, in a process of its own"
@@ -103,18 +124,17 @@ def measured_by(checkout, name):
     if done.returncode: sys.exit(f'{checkout}, {name}:\n{done.stderr[-3000:]}')
     return json.loads(done.stdout.splitlines()[-1])
 
-def compare(old, turns):
+def compare(old, turns, names):
     "Both checkouts in turns, and the median of the ratios new/old"
     found = {}
-    for name in COMPARED:
-        rates = dict(new=[], old=[])
-        for _ in range(turns):
-            for which,checkout in dict(new=HERE.parent, old=old).items():
-                (unit,rate), = measured_by(checkout, name).items()
-                rates[which].append(rate)
-        ratio = median(a/b for a,b in zip(rates['new'], rates['old']))
-        found[name] = dict(unit=unit, new=max(rates['new']), old=max(rates['old']), ratio=ratio)
-        print(f"{name:<12} new {found[name]['new']:8.2f} {unit}, old {found[name]['old']:8.2f}, new/old {ratio:.2f}", flush=True)
+    for name in names or COMPARED:
+        turned = [(measured_by(HERE.parent, name), measured_by(old, name)) for _ in range(turns)]
+        found[name] = {}
+        for unit in turned[0][0]:
+            rates = [(new[unit],before[unit]) for new,before in turned]
+            new,before = map(max, zip(*rates))
+            found[name][unit] = dict(new=new, old=before, ratio=median(a/b for a,b in rates))
+            print(f"{name:<12} new {new:8.2f} {unit}, old {before:8.2f}, new/old {found[name][unit]['ratio']:.2f}", flush=True)
     return found
 
 
@@ -293,7 +313,10 @@ def main():
         found[name] = dict(what=what, numbers=rounded(numbers)) | about
         save_json(o.out, found)
         print(name, json.dumps(rounded(numbers), indent=1, ensure_ascii=False), flush=True)
-    if o.against: keep('against', 'Speed beside an older version, in turns', compare(o.against, o.turns))
-    for name in o.what or ([] if o.against else SECTIONS): keep(name, SECTIONS[name].__doc__, SECTIONS[name]())
+    if o.against:
+        commit = subprocess.run(['git', '-C', o.against, 'rev-parse', '--short', 'HEAD'], capture_output=True, text=True).stdout.strip()
+        keep('against', f'Speed beside the older version {commit}, in turns', compare(o.against, o.turns, o.what))
+    else:
+        for name in o.what or SECTIONS: keep(name, SECTIONS[name].__doc__, SECTIONS[name]())
 
 if __name__ == '__main__': main()

@@ -55,8 +55,10 @@ class Other(nn.Module):
     def __init__(self, start, **shape):
         super().__init__()
         self.shortcut = deepcopy(start).requires_grad_(True)
-        self.rest = Decoder(start.in_dim, unit=start.unit, **shape)
-        self.rest.shortcut = None
+        rest = Decoder(start.in_dim, unit=start.unit, **shape)
+        rest.shortcut = None
+        self.out = rest.out # under this name it learns as slowly as the default's
+        self.rest = rest
         self.in_dim = start.in_dim
     def tokens(self, f): return bounded(normalise(f, self.shortcut.mean, self.shortcut.std))
     def forward(self, f): return self.shortcut(f) + self.rest(self.tokens(f))

@@ -47,7 +47,7 @@ def mini():
     cell = lambda v: f"{v['mean']:.2f}" + (' ({:.2f}, {:.2f})'.format(*v['ci95']) if v['ci95'] else '')
     rows = [(name, *(cell(by[who]) for who in (*encoders, 'difference'))) for name,by in found.items()]
     head = ['test patches; intervals draw photos', *(f'{name} ({weights})' for name,weights in encoders.items()), 'difference']
-    return f"## What `mini` keeps\n\n`python bench/mini.py PHOTOS PAIRS` and, for the rows with *one token* and *3×3 tokens*, `--scale --n 10000`.\n\n{table(head, rows)}\n"
+    return f"## What `mini` keeps\n\n`python bench/mini.py PHOTOS PAIRS` and, for the rows with *one token* and *3×3 tokens*, `--scale`. Probes are fitted on 480 training patches.\n\n{table(head, rows)}\n"
 
 def speed():
     "All sections of bench.json"

@@ -13,7 +13,7 @@ import lazy_loader
 __getattr__,__dir__,__all__ = lazy_loader.attach(__name__, submod_attrs=dict(
     core=['DinoinvError'],
     photos=['open_photo', 'to_tensor'],
-    features=['Encoder', 'control', 'crop_to_patch', 'load_encoder', 'pca_rgb'],
+    features=['Encoder', 'PCA', 'control', 'crop_to_patch', 'load_encoder', 'long_tokens', 'pca_rgb'],
     textures=['make_texture', 'sample_textures', 'save_textures', 'texture_families'],
     dataset=['PairsDataset', 'load_batches', 'prepare_pairs', 'split_groups'],
     decoder=['Decoder', 'LinearProbe', 'ScaledProbe', 'low_pass', 'psnr', 'reconstruct'],
@@ -21,6 +21,7 @@ __getattr__,__dir__,__all__ = lazy_loader.attach(__name__, submod_attrs=dict(
     runs=['load_decoder'],
     train=['PRESETS', 'TrainConfig', 'train_decoder'],
     inference=['evaluate'],
+    export=['export_onnx'],
     gallery=['Gallery', 'browse', 'load_results', 'make_demo'],
     study=['StudyConfig', 'run_study'],
     pretrain=['PretrainConfig', 'pretrain']))

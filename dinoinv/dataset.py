@@ -23,8 +23,8 @@ from torch.utils.data import Dataset
 # %% ../nbs/01_dataset.ipynb #2a0d5033
 from .core import DinoinvError, listed, reason
 from .features import DEFAULT, Encoder, channels_of, check_layers, encoder_line, load_encoder
-from .pairs import SPLITS, PairCache, PrepareConfig, ahead, batches_by_shape
-from .pairs import load_batches, load_meta, load_pair, made_from, n_batches, pair_bytes, write_pairs
+from .pairs import SPLITS, PairCache, PrepareConfig, ahead, batches_by_shape, load_batches
+from .pairs import load_meta, load_pair, made_from, n_batches, pair_bytes, send, write_pairs
 from .photos import MAX_MPX
 from .sources import Photo, check_apart, choice_line, open_source, place_of
 from .sources import read_photo, survey
@@ -121,11 +121,13 @@ def encode_patches(
     patches:Iterable[Patch], # of any shapes
     enc:Encoder,             # what encodes them
     cfg:PrepareConfig,       # with its batch size and layers
-)->Iterator[tuple[Patch,torch.Tensor]]: # each with its features (C,h,w), fp16
+    pool:ThreadPoolExecutor, # threads that put batches together
+)->Iterator[tuple[Patch,torch.Tensor]]: # each with its features (C,h,w), fp16, with CUDA still there
     "Encode patches in batches; the order is another one"
-    for batch in batches_by_shape(patches, cfg.batch_size):
-        features = enc.encode([patch.pixels for patch in batch], cfg.layers, cfg.fuse)
-        yield from zip(batch, features.half().cpu())
+    def stack(batch): return batch, torch.from_numpy(np.stack([patch.pixels for patch in batch]))
+    for batch,pixels in ahead(stack, batches_by_shape(patches, cfg.batch_size), pool, 1):
+        features = enc.encode(send(pixels, enc.device).movedim(-1, 1), cfg.layers, cfg.fuse).half()
+        yield from zip(batch, features if features.is_cuda else features.cpu())
 
 # %% ../nbs/01_dataset.ipynb #39dabe51
 def _attempt(f, *args):
@@ -154,7 +156,7 @@ def make_pairs(
             bar.update()
             if isinstance(cut, list): yield from cut
             else: skipped[photo.path] = cut
-    for patch,files in ahead(pack, encode_patches(patches(), enc, cfg), pool, 2*cfg.batch_size):
+    for patch,files in ahead(pack, encode_patches(patches(), enc, cfg, pool), pool, 2*cfg.batch_size):
         if isinstance(files, dict): yield patch.name, files
         else: skipped[patch.info['photo']] = f'{patch.name}: {files}'
 
@@ -171,7 +173,9 @@ def prepare_pairs(
     check_apart(photos, pairs)
     enc = load_encoder(encoder) if isinstance(encoder, (str,Path)) else encoder
     check_layers(cfg.layers, cfg.fuse, enc.n_layers)
-    if cfg.patch%enc.patch: raise DinoinvError(f'patch={cfg.patch}: choose a multiple of {enc.patch}')
+    if cfg.patch%enc.patch:
+        below = max(enc.patch, cfg.patch//enc.patch*enc.patch)
+        raise DinoinvError(f'patch={cfg.patch}: choose a multiple of {enc.patch}, such as {below}')
     made_by = dict(name=enc.name, revision=enc.revision, weights=enc.weights, unit=enc.patch)
     made_by |= dict(layers=cfg.layers and list(cfg.layers), fuse=cfg.fuse, patch=cfg.patch)
     source = open_source(photos, image=cfg.image, label=cfg.label, split=cfg.split)

@@ -24,7 +24,7 @@ from traitlets import Unicode
 from .core import DinoinvError, evenly, listed, notice, progress, read_json, reason, replacing, writing
 from .dataset import prepare_pairs
 from .decoder import low_pass
-from .features import encoder_line, is_control
+from .features import encoder_line, is_control, load_encoder
 from .inference import ERROR_TOP, evaluate, inferno, to_image
 from .photos import to_tensor
 from .runs import epoch_line
@@ -179,12 +179,14 @@ def _asset(name): return _templates.loader.get_source(_templates, name)[0]
 
 def _fill(name, **values): return _templates.get_template(name).render(values)
 
+def _script(): return _asset('stage.js') + _asset('gallery.js')
+
 def _shell(): return f"<style>{_asset('gallery.css')}</style>{_asset('gallery_app.html')}"
 
 # %% ../nbs/internals/gallery.ipynb #8a9e8c56
 def _webp(image, lossless=True):
     buffer = BytesIO()
-    image.save(buffer, 'webp', lossless=lossless, method=0) # slower methods save another tenth
+    image.save(buffer, 'webp', lossless=lossless, quality=85, method=2) # 0 is faster, and a tenth larger
     return buffer.getvalue()
 
 def _uri(content): return f'data:image/webp;base64,{b64encode(content).decode()}'
@@ -196,7 +198,8 @@ def _uris(runs, samples, faults):
     for sample in samples:
         try: pictures = pictures_of(runs, sample)
         except DinoinvError as e: faults[sample['name']] = str(e)
-        else: found[sample['name']] = {k: _uri(_webp(image)) for k,image in pictures.items()}
+        else: found[sample['name']] = {k: _uri(_webp(image, k == 'target' or k in runs.folders))
+                                       for k,image in pictures.items()}
     return found
 
 # %% ../nbs/internals/gallery.ipynb #09c17e4f
@@ -220,7 +223,8 @@ class Gallery:
         self.samples = [sample for sample in every if sample['name'] in self.pictures]
         words = f'{len(self.samples)} of {len(every)} samples are shown, in even steps of rank by PSNR.'
         if faults: words += f" Damaged and left out: {', '.join(faults)}."
-        self.note = f'{words} Pictures have their own size and no loss. Error maps are computed from them.'
+        self.note = (f'{words} Targets and reconstructions have their own size and no loss; baselines are '
+                     'compressed a little. Error maps are computed from the pictures.')
 
     def html(self,
         alone:bool=False, # whether it has a page of its own, where it may take all keys and the address
@@ -230,7 +234,7 @@ class Gallery:
         samples = [sample | dict(psnr=_db(sample['scores']['run'][0]), pictures=self.pictures[sample['name']])
                    for sample in self.samples]
         words = {k: data['names'].get(k, k.replace('_', ' ')) for k in data['pictures']}
-        script = dict(js=Markup(_asset('gallery.js')), shell=_shell())
+        script = dict(js=Markup(_script()), shell=_shell())
         return Markup(_fill('gallery.html', data=data, words=words, samples=samples, alone=alone, **script))
 
     _repr_html_ = html
@@ -255,7 +259,7 @@ class Gallery:
 # long: a widget, its answers and what stands in for it
 class Browser(AnyWidget):
     "The widget that `browse` returns"
-    _esm = _asset('gallery.js') + _asset('gallery_widget.js')
+    _esm = _script() + _asset('gallery_widget.js')
     shell = Unicode().tag(sync=True)
     data = Unicode().tag(sync=True)
     still = Unicode().tag(sync=True) # id of the picture that stands in for it
@@ -309,9 +313,11 @@ def make_demo(
         print(f'1/4  {n} textures -> {out}/photos')
         save_textures(out/'photos', n, seed, 308)
         print(f'2/4  features -> {out}/pairs')
-        prepare_pairs(out/'photos', out/'pairs', encoder, patch=154, group_by='file', seed=seed)
+        enc = load_encoder(encoder)
+        side = 154//enc.patch*enc.patch # px
+        prepare_pairs(out/'photos', out/'pairs', enc, patch=side, group_by='file', seed=seed)
         print(f'3/4  a decoder -> {out}/run')
-        cfg = TrainConfig(epochs=epochs, crop=140, val_crop=154, seed=seed)
+        cfg = TrainConfig(epochs=epochs, crop=side-enc.patch, val_crop=side, seed=seed)
         train_decoder(out/'pairs', out/'run', cfg, resume=(out/'run/config.json').exists())
         print(f'4/4  reconstructions -> {out}/results')
         summary = evaluate(out/'run/best', out/'pairs', out/'results', resume=True)

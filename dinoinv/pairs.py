@@ -6,7 +6,7 @@
 __all__ = ['SPLITS', 'FILES', 'HOW_TO_MEND', 'UNKNOWN', 'EPOCH', 'SHAPING', 'A_PART', 'FREE', 'MIXED', 'pair_bytes', 'write_pair',
            'load_pair', 'load_meta', 'note_of', 'write_shard', 'read_pairs', 'made_from', 'is_made', 'iter_pairs',
            'faulty_pairs', 'pairs_key', 'PrepareConfig', 'ahead', 'deal', 'write_pairs', 'batches_by_shape',
-           'PairCache', 'n_batches', 'load_batches']
+           'PairCache', 'n_batches', 'send', 'load_batches']
 
 # %% ../nbs/internals/pairs.ipynb #0616f825
 import json, os, pickle
@@ -515,6 +515,15 @@ def n_batches(
         raise DinoinvError(f'{ds.folder} has {n} shards for {world} processes: {remedy}')
     return len(_steps(ds, size, True, world))
 
+# %% ../nbs/internals/pairs.ipynb #2a2c771f
+def send(
+    x:torch.Tensor, # on the CPU
+    device:str,     # where to
+)->torch.Tensor:
+    "`x` on a device; Python goes on while CUDA copies it"
+    cuda = 'cuda' in str(device) # elsewhere a copy that nobody waits for may be of other data
+    return x.pin_memory().to(device, non_blocking=True) if cuda else x.to(device)
+
 # %% ../nbs/internals/pairs.ipynb #c6daeb48
 def _batches(ds, batches, pool, workers):
     "The crops of each batch, read pair by pair or shard by shard"
@@ -547,11 +556,10 @@ def load_batches(
     "Dicts of `features (B,C,h,w)`, `target (B,3,H,W)` in [0,1], `offset (B,2)`, `index (B,)` and `share`"
     steps = _steps(ds, size, shuffle, world, shuffle_buffer or MIXED)
     steps = [step for step in steps if step[rank]][::every]
-    cuda = torch.device(device).type == 'cuda' # elsewhere a copy that nobody waits for may be of other data
-    def send(x): return x.pin_memory().to(device, non_blocking=True) if cuda else x.to(device)
     with ThreadPoolExecutor(max(workers, 1)) as pool:
         loaded = _batches(ds, [step[rank] for step in steps], pool, workers)
         for batch,step in zip(loaded, steps):
             share = len(step[rank])/sum(map(len, step))*world
-            features = send(batch['features']).float().contiguous(memory_format=torch.channels_last)
-            yield dict(batch, features=features, target=send(batch['target']).float()/255, share=share)
+            features = send(batch['features'], device).float().contiguous(memory_format=torch.channels_last)
+            target = send(batch['target'], device).float()/255
+            yield dict(batch, features=features, target=target, share=share)

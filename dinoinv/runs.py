@@ -25,7 +25,7 @@ from safetensors.torch import load_model, save_model
 from .core import TMP, DinoinvError, changed, listed, read_json, reason, replacing
 from .core import save_json, versions
 from .decoder import Decoder, LinearProbe, ScaledProbe, n_params
-from .features import amp_dtype, best_device
+from .features import amp_dtype, best_device, from_hub
 from .pairs import faulty_pairs, n_batches, pairs_key
 
 # %% ../nbs/internals/runs.ipynb #7899a172
@@ -100,10 +100,9 @@ def _decoder_folder(path):
     "The folder of a decoder; that of a run means its best, and anything else the hub"
     folder = Path(path)
     if folder.is_dir(): return folder/'best' if (folder/'best').is_dir() else folder
-    from huggingface_hub import snapshot_download
-    try: return Path(snapshot_download(str(path), allow_patterns=['*.json','*.safetensors']))
-    except (OSError, ValueError) as e:
-        raise DinoinvError(f'{path} is no folder, and not to be had from the hub ({reason(e)})') from e
+    try: return from_hub(str(path), ['*.json','*.safetensors'])
+    except DinoinvError as e:
+        raise DinoinvError(f'{path} is no folder, and not to be had from the hub ({e})') from e
 
 def load_decoder(
     path:str|Path,        # folder that holds a decoder, folder of a run, or hub id

@@ -331,7 +331,7 @@ def choice_line(
     "What is read of each sample, and what is left"
     return '; '.join(f'{what}: {names}' for what,names in chosen.items())
 
-def _examine(source, f, max_mpx):
+def _examine(source, f, max_mpx, min_side):
     "Digest, height, width and note of a file; or the reason why it can't be used"
     if f.fault: return f.fault
     try:
@@ -340,7 +340,7 @@ def _examine(source, f, max_mpx):
         content = source.read(f.path)
         h,w,note = measure_photo(content, max_mpx)
     except Exception as e: return reason(e).removeprefix('OSError: ') # sources raise anything at all
-    if min(h,w) < MIN_SIDE: return f'too small: {w}×{h} px, at least {MIN_SIDE} needed on each side'
+    if min(h,w) < min_side: return f'too small: {w}×{h} px, at least {min_side} needed on each side'
     return digest(content),h,w,note
 
 # %% ../nbs/internals/sources.ipynb #b270e4eb
@@ -350,6 +350,7 @@ def survey(
     group_by:str='folder',  # one texture: 'folder' (or label; a photo right in `photos` is its own) or 'file'
     max_mpx:float=MAX_MPX,  # the largest photo to read, million pixels
     own_splits:bool=False,  # keep photos in the splits of the source, and skip those in none
+    min_side:int=MIN_SIDE,  # of the smallest photo to use, px
     **asked,                # `image`, `label`, `split`: which fields of a sample to read, see `Source`
 )->Survey:
     "Look at every file of a source; raises `DinoinvError` if it has no usable photo, or several labels"
@@ -361,7 +362,7 @@ def survey(
                            'it is: name one as label, or group_by file')
     own_splits = own_splits or bool(source.asked['split'])
     with ThreadPoolExecutor(8) as pool:
-        looks = pool.map(lambda f: _examine(source, f, max_mpx), files)
+        looks = pool.map(lambda f: _examine(source, f, max_mpx, min_side), files)
         looks = list(progress(looks, total=len(files), desc='looking at photos', disable=len(files) < 1000))
     for f,look in zip(files, looks):
         split,group = _split_and_group(f, group_by, own_splits)

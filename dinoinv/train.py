@@ -104,7 +104,7 @@ class TrainConfig:
     head:str='subpixel'      # 'subpixel', or 'bilinear': the method's own
     width:int=112            # channels of the residual blocks
     blocks:int=10            # residual blocks
-    shortcut_lr:float=.05    # rate of the shortcut, which starts as a probe, as a share of `lr`
+    shortcut_lr:float=.05    # rate of what decides how it starts, the shortcut and `out`, as a share of `lr`
     seed:int=0               # of weights, crops and order
     workers:int=0            # threads that load ahead
     cache_mb:int=1024        # memory for pairs already read, per split, MB
@@ -143,11 +143,14 @@ def make_optimizer(
     cfg:TrainConfig, # how
     steps:int,       # in the whole run
 )->tuple: # `torch.optim.Adam` and its scheduler; None for a constant rate
-    "Adam with `cfg`'s schedule over `steps` steps, the shortcut at its own rate"
-    rest,shortcut = [],[]
-    for name,p in model.named_parameters(): (shortcut if name.startswith('shortcut') else rest).append(p)
+    "Adam with `cfg`'s schedule over `steps` steps, a shortcut and the `out` beside it at their own rate"
+    parameters = dict(model.named_parameters())
+    has_shortcut = any(name.startswith('shortcut') for name in parameters)
+    slow_names = ('shortcut','out') if has_shortcut else ()
+    slow,rest = [],[]
+    for name,p in parameters.items(): (slow if name.startswith(slow_names) else rest).append(p)
     groups = [dict(params=rest, lr=cfg.lr)]
-    if shortcut: groups.append(dict(params=shortcut, lr=cfg.lr*cfg.shortcut_lr))
+    if slow: groups.append(dict(params=slow, lr=cfg.lr*cfg.shortcut_lr))
     opt = torch.optim.Adam(groups, betas=(.9,cfg.beta2))
     if cfg.schedule == 'constant': return opt, None
     peaks = [g['lr'] for g in groups]

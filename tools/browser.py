@@ -1,14 +1,16 @@
-"""Drive the reconstructions' browsers as a person would, in Chromium: on the built site, in JupyterLab, and on a page of its own.
+"""Drive the site and the browsers of reconstructions as a person would, in Chromium: on the built site, in JupyterLab, and on a page of its own.
 
-    python tools/browser.py gallery SITE [--shots DIR]   the gallery of the site in SITE: desktop and phone, light and dark
+    python tools/browser.py gallery SITE [--shots DIR]   the site in SITE (menu, search, page weights) and its gallery: desktop and phone, light and dark
+    python tools/browser.py try SITE [--shots DIR]       the page `try` of the site: photos, networks, tokens, scores, what it refuses and what it loads
     python tools/browser.py lab [--shots DIR]            the widget, saved galleries, and a thousand samples in a JupyterLab of its own
 
-Both fail with the first thing that doesn't do what it should, and leave screenshots in DIR.
+All fail with the first thing that doesn't do what it should, and leave screenshots in DIR.
 """
-import argparse, functools, json, os, secrets, shutil, socket, subprocess, sys, tempfile, threading, time, urllib.request
+import argparse, base64, functools, gzip, io, json, os, re, secrets, shutil, socket, subprocess, sys, tempfile, threading, time, urllib.request
 from contextlib import contextmanager
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import nbformat
 from playwright.sync_api import Error, sync_playwright
@@ -56,7 +58,7 @@ def drive_gallery(page, host, data):
     score = lambda s, i: s['scores']['run'][i]
     at = lambda css: host.locator(css)
     button = lambda name: host.get_by_role('button', name=name, exact=True)
-    title = lambda: at('.facts h3').inner_text()
+    title = lambda: at('.facts h3').get_attribute('title')
     shown = lambda: at('.thumb').evaluate_all('o => o.map(e => e.title)')
     order = lambda f, reverse=False: [s['name'] for s in sorted(data['samples'], key=f, reverse=reverse)]
     tags = lambda: [o.inner_text() for o in at('.tag').all() if o.is_visible()]
@@ -81,7 +83,8 @@ def drive_gallery(page, host, data):
     at('select.group').select_option('')
     name = data['samples'][2]['name']
     at('.find').fill(name); check(shown()==[name]==[title()], 'filter by text'); at('.find').fill('no such')
-    check('nothing' in at('.count').inner_text(), 'a filter that nothing fits should say so'); at('.find').fill('')
+    check('no such' in at('.none').inner_text() and not at('.main').is_visible(), 'a filter that nothing fits should say so')
+    button('Show all samples').click(); check(len(shown())==len(data['samples']) and at('.main').is_visible(), 'one button shows all again')
     at('.sort').select_option('psnr'); button('best first').click()
 
     names = shown()
@@ -116,6 +119,10 @@ def drive_gallery(page, host, data):
     changes(stage, lambda: at('select.l').select_option('low_pass'), 'a baseline on the left'); check(tags()[0]=='low pass', f'the baseline should be named: {tags()}')
     if 'other' in data['pictures']: changes(stage, lambda: at('select.l').select_option('other'), 'the other run on the left')
     at('select.l').select_option('target')
+    low = at(':is(button, select, input[type=range]):visible').evaluate_all('o => o.filter(e => e.getBoundingClientRect().height < 39.5).map(e => e.outerHTML)')
+    check(not low, f'too low for a finger: {low}')
+    page.evaluate("void (Element.prototype.requestFullscreen = () => Promise.reject(new Error('refused')))")
+    button('Full screen').click(); until(lambda: 'refuses' in at('.news').inner_text(), 'a refused full screen should be said')
 
 PIXELS = """async (e, map) => { // mean absolute error of what is shown, from the pictures, and from the colours of its map
     const read = async src => { const i = new Image(); i.src = src; await i.decode()
@@ -128,7 +135,7 @@ PIXELS = """async (e, map) => { // mean absolute error of what is shown, from th
 
 def check_error_map(host, data):
     "The colours of the error map, read back as numbers, must average to the MAE that was measured in Python"
-    name = host.locator('.facts h3').inner_text()
+    name = host.locator('.facts h3').get_attribute('title')
     mae = next(s for s in data['samples'] if s['name']==name)['scores']['run'][2]
     read = host.locator('.pane.right img').evaluate(PIXELS, data['colours'])*data['top']
     check(abs(read-mae) < .003+.05*mae, f'the error map of {name} averages to {read:.4f}, its MAE is {mae:.4f}')
@@ -136,7 +143,7 @@ def check_error_map(host, data):
 def drive_alone(page, url, shots):
     "A gallery with a page of its own: keys without a click, and links to a sample in a view"
     host = page.locator('.dinoinv-gallery')
-    title = lambda: host.locator('.facts h3').inner_text()
+    title = lambda: host.locator('.facts h3').get_attribute('title')
     ready = lambda: host.locator('.stage[aria-busy=false]').wait_for(timeout=30_000)
     page.goto(url); ready()
     changes(title, lambda: page.keyboard.press('ArrowRight'), 'arrow key before any click')
@@ -145,25 +152,65 @@ def drive_alone(page, url, shots):
     name,link = title(),address()
     page.goto('about:blank'); page.goto(link); ready()
     check(title()==name and host.get_by_role('button', name='side by side').get_attribute('aria-pressed')=='true', 'a link should lead back')
+    check(page.locator('main').count()==1, 'a page has a main part')
     page.screenshot(path=shots/'page.png')
+    page.goto('about:blank'); page.goto(f'{url}#sample=gone'); ready()
+    check('gone' in host.locator('.news').inner_text(), 'a link to a sample that is not there should say so')
+
+SOUGHT = {'install': 'index', 'gpu memory': 'reference/costs', 'out of memory': 'reference/costs', 'how long': 'reference/costs',
+          'colab': 'index', 'dinov3': 'howto/encoder', 'train_decoder': 'train', 'psnr': 'reference/numbers'} # words → the page that comes first
+
+def drive_search(page):
+    "The search finds the page that answers, not the one that says the word most often"
+    search = page.locator('.smalldocs-search input')
+    for words,want in SOUGHT.items():
+        search.fill(words)
+        first = page.locator('.search-result').first
+        until(lambda: first.count() and f'/{want}.html' in first.get_attribute('href'), f'{words!r} should find {want}')
+    search.press('Enter'); until(lambda: f'/{want}.html' in page.url, 'Enter should go there')
+
+def drive_menu(page, url):
+    "A phone: the menu begins below the header, shows where one is, and reaches its last page"
+    page.goto(f'{url}/reference/costs.html')
+    menu,bar = page.get_by_role('button', name='Menu'),page.locator('#quarto-sidebar')
+    check(not bar.is_visible(), 'the menu should be closed'); menu.click()
+    until(lambda: bar.bounding_box()['x']==0, 'the menu should open')
+    box,top = bar.bounding_box(),page.locator('#quarto-header').bounding_box()
+    check(box['y'] >= top['height']-1 and box['y']+box['height'] <= 845, f'the menu sticks out: {box}')
+    until(lambda: 0 < bar.locator('.active').bounding_box()['y'] < 844, 'the page one is on should be in sight')
+    page.keyboard.press('Escape'); until(lambda: not bar.is_visible(), 'Escape should close the menu'); menu.click()
+    bar.get_by_text('Internals', exact=True).click()
+    last = bar.locator('a').last; last.scroll_into_view_if_needed(); name = last.inner_text(); last.click()
+    until(lambda: page.locator('h1.title').inner_text()==name, f'the menu should lead to its last page, {name}')
 
 def drive_site(browser, url, shots):
-    "On a phone: code unfolds, a picture enlarges and closes, the menu opens, a lost link says so"
-    page = browser.new_page(viewport=dict(width=390, height=844))
-    page.goto(f'{url}/internals/textures.html')
-    code = page.locator('details.code').first
-    code.locator('summary').click(); check(code.locator('pre').first.is_visible(), 'the code should unfold')
-    page.locator('main img').first.click(); page.locator('dialog.picture img').wait_for()
-    page.screenshot(path=shots/'site-picture.png')
-    page.keyboard.press('Escape'); check(not page.locator('dialog.picture').count(), 'Escape should close the picture')
-    page.evaluate('scrollTo(0, 0)')
-    page.locator('.quarto-secondary-nav .quarto-btn-toggle').click()
-    page.locator('#quarto-sidebar').get_by_text("3 · Training", exact=True).first.wait_for()
-    page.screenshot(path=shots/'site-menu.png')
-    page.goto(f'{url}/404.html'); check('no page at this address' in page.locator('main').inner_text(), 'the page for lost links')
-    check(page.evaluate('document.documentElement.scrollWidth <= innerWidth'), 'the page is wider than the screen')
-    page.close()
-    print('site, phone: code, pictures, menu, lost links')
+    "Menu, search, code, pictures, lost links; and nothing is wider than the screen or comes from elsewhere"
+    for size,width,height in (('desktop',1280,900), ('phone',390,844)):
+        page = browser.new_page(viewport=dict(width=width, height=height))
+        loaded = {} # address → bytes
+        page.on('request', lambda r: loaded.setdefault(r.url, 0))
+        page.on('response', lambda r: loaded.update({r.url: int(r.headers.get('content-length', 0))}))
+        page.goto(f'{url}/features.html'); drive_search(page)
+        if size=='phone': drive_menu(page, url)
+        else: check(page.get_by_role('link', name='Results', exact=True).is_visible(), 'the links of the header')
+        page.goto(f'{url}/internals/textures.html')
+        page.keyboard.press('Tab'); page.keyboard.press('Enter'); check(page.url.endswith('#quarto-document-content'), 'the first key should skip to the text')
+        code = page.locator('details.code').first
+        code.locator('summary').click(); check(code.locator('pre').first.is_visible(), 'the code should unfold')
+        page.locator('main img').first.click(); page.locator('dialog.picture img').wait_for()
+        page.screenshot(path=shots/f'site-picture-{size}.png')
+        page.keyboard.press('Escape'); check(not page.locator('dialog.picture').count(), 'Escape should close the picture')
+        for where in 'index','study','reference/costs','404':
+            loaded.clear(); page.goto(f'{url}/{where}.html', wait_until='load')
+            check(page.evaluate('document.documentElement.scrollWidth <= innerWidth'), f'{where} is wider than a {size}')
+            foreign = [k for k in loaded if not k.startswith(url)]
+            check(not foreign or where=='404', f'{where} asks others for {foreign}') # 404.html says where the site is published
+            page.screenshot(path=shots/f"site-{where.replace('/', '-')}-{size}.png")
+            weight = sum(v for k,v in loaded.items() if not k.endswith(('.webp','.png','.jpeg','.svg')))/1e3
+            check(weight < 600, f'{where} loads {weight:.0f} kB before pictures')
+            print(f'{size}, {where}: {weight:.0f} kB before pictures')
+        page.close()
+    print('site: search, menu, skip link, code, pictures, lost links')
 
 def gallery(site, shots):
     site = Path(site)
@@ -171,8 +218,8 @@ def gallery(site, shots):
     check('internals/gallery.html' in pages, f'no gallery on internals/gallery.html of {site}')
     with serving(site) as url, chromium() as browser:
         drive_site(browser, url, shots)
-        for size,width,height in (('desktop',1280,900), ('phone',390,844)):
-            for scheme in ('light','dark'):
+        for size,width,height,schemes in (('desktop',1280,900,('light','dark')), ('phone',390,844,('dark',))):
+            for scheme in schemes:
                 page = browser.new_page(viewport=dict(width=width, height=height), color_scheme=scheme)
                 errors = []; page.on('pageerror', lambda e: errors.append(str(e)))
                 page.goto(f'{url}/internals/gallery.html')
@@ -183,11 +230,169 @@ def gallery(site, shots):
                     check(scheme_of()==scheme, f'{scheme_of()} gallery on a {scheme} page')
                     check(page.evaluate('document.documentElement.scrollWidth <= innerWidth'), 'the page is wider than the screen')
                     check(not errors, errors)
-                    if size=='desktop': changes(scheme_of, page.locator('.quarto-color-scheme-toggle').first.click, 'the colours of the site were switched')
+                    if size=='desktop': changes(scheme_of, page.get_by_role('button', name='Light or dark').click, 'the colours of the site were switched')
                 except (AssertionError, Error) as e: raise AssertionError(f'gallery, {size}, {scheme}: {e}') from e
                 finally: host.screenshot(path=shots/f'gallery-{size}-{scheme}.png')
                 page.close()
                 print(f'gallery, {size}, {scheme}: sort, filter, open, keys, wipe, views, zoom')
+
+# ---- the page `try`: what it makes of photos, against what Python makes of them ----
+
+def shown(page, css):
+    "The pixels of a canvas, (H,W,3) bytes"
+    import numpy as np
+    from PIL import Image
+    address = page.locator(css).evaluate("e => e.toDataURL('image/png')")
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(address.partition(',')[2]))).convert('RGB'))
+
+def by_python(folder, image, encoder):
+    "The target, its tokens, what each reader makes of them, and the scores: by the package, with the networks of the page"
+    from PIL import Image
+    from dinoinv.photos import to_bytes, to_tensor
+    from dinoinv.scores import image_metrics
+    from try_page import SIZE, network
+    left,top = (image.width-SIZE)//2,(image.height-SIZE)//2
+    target = to_tensor(image.crop((left, top, left+SIZE, top+SIZE)))[None]
+    tokens = network(folder/f'{encoder}.onnx')(target)
+    pictures = {reader: network(folder/f'{encoder}-{reader}.onnx')(tokens).clamp(0,1) for reader in ('scaled','linear')}
+    as_bytes = lambda x: to_bytes(x[0]).permute(1,2,0).numpy()
+    scores = {reader: image_metrics(x, target)[0] for reader,x in pictures.items()}
+    return as_bytes(target), tokens, {reader: as_bytes(x) for reader,x in pictures.items()}, scores
+
+def apart(a, b): return abs(a.astype(int)-b).max()
+
+def press(page, name):
+    page.get_by_role('button', name=name, exact=True).click()
+    settle(page)
+
+def settle(page, wait=60): until(lambda: page.locator('#try .stage').get_attribute('aria-busy')=='false', 'the picture did not come', wait)
+
+def table(page):
+    "encoder and reader → PSNR and SSIM, as they are shown"
+    cells = page.locator('#try tbody tr').evaluate_all("o => o.map(r => [...r.querySelectorAll('td')].map(c => c.textContent))")
+    return {(e,r): row[2*i:2*i+2] for r,row in zip(('scaled','linear'), cells) for i,e in enumerate(('mini','control'))}
+
+def agree(page, folder, image):
+    "Target, both readers of both encoders, scores and map must be what Python makes of `image`"
+    import numpy as np
+    from dinoinv.features import pca_rgb
+    worst,reader_names = 0,dict(linear='linear probe', scaled='scaled probe')
+    for encoder,name in dict(control='random weights', mini='mini').items():
+        press(page, name)
+        target,tokens,pictures,scores = by_python(folder, image, encoder)
+        check(apart(shown(page, '#try .left canvas'), target)==0, 'the target differs from the centre of the photo')
+        for reader,label in reader_names.items():
+            press(page, label)
+            worst = max(worst, apart(shown(page, '#try .right canvas'), pictures[reader]))
+            psnr,ssim = map(float, table(page)[encoder, reader])
+            row = scores[reader]
+            check(abs(psnr-row['psnr']) < .05 and abs(ssim-row['ssim']) < .002, f'{encoder}, {reader}: {psnr} dB, {ssim} on the page, {row} in Python')
+        cells = shown(page, '#try .map')[2::12,2::12].astype(int)
+        wanted = pca_rgb(tokens)*255
+        for c in range(3): # the sign of a component is free
+            far = min(np.abs(cells[...,c]-sign).max() for sign in (wanted[...,c], 255-wanted[...,c]))
+            check(far <= 3, f'component {c} of the tokens differs from pca_rgb by {far:.0f}/255')
+    check(worst <= 2, f'pictures differ by {worst}/255 from those of Python')
+    return worst
+
+def drive_tokens(page):
+    "A token off and on, two swapped, fewer components: picture and scores follow, and come back"
+    map_,right = page.locator('#try .map'),lambda: shown(page, '#try .right canvas')
+    before,psnr = right(),lambda: float(table(page)['mini','scaled'][0])
+    high = psnr()
+    def click(row, column):
+        map_.click(position={k: (i+.5)*map_.bounding_box()['width']/18 for k,i in dict(x=column, y=row).items()})
+        settle(page)
+    click(8, 9)
+    moved = (right() != before).any(-1)
+    check(moved[8*14:9*14, 9*14:10*14].mean() > .9 and not moved[:6*14].any(), 'a token should change its own place and its neighbours')
+    check(psnr() < high and '1 of 324' in page.locator('#try .told').inner_text(), 'the score should fall')
+    click(8, 9); check(apart(right(), before)==0, 'a second click should turn the token on again')
+    map_.focus(); page.keyboard.press('ArrowRight'); page.keyboard.press('Enter'); settle(page)
+    check('1 of 324' in page.locator('#try .told').inner_text(), 'arrows and Enter should turn a token off'); press(page, 'Undo all')
+    press(page, 'swaps two'); click(2, 2); click(12, 12); check('2 of 324' in page.locator('#try .told').inner_text(), 'two tokens swapped')
+    press(page, 'Undo all'); press(page, 'turns it off'); check(apart(right(), before)==0, 'undo')
+    scores,keep = [],page.locator('#try .keep')
+    for step in (0, 4, 9): keep.fill(str(step)); settle(page); scores.append(psnr())
+    check(scores==sorted(scores) and scores[-1] < high, f'more components, better scores: {scores}')
+    keep.focus(); page.keyboard.press('End'); settle(page); check(apart(right(), before) <= 1, 'all components are the tokens again')
+
+def refused(page, name, kind, content, words):
+    page.locator('#try .file').set_input_files(dict(name=name, mimeType=kind, buffer=content))
+    alert = page.locator('#try [role=alert]'); alert.wait_for()
+    check(name in alert.inner_text() and words in alert.inner_text(), f'{name}: {alert.inner_text()!r}')
+
+GIVE = """([kind, name, base64]) => { // a file as it is pasted or dropped
+    const bytes = Uint8Array.from(atob(base64), c => c.charCodeAt(0)), data = new DataTransfer()
+    data.items.add(new File([bytes], name, { type: 'image/png' }))
+    const how = { bubbles: true, cancelable: true, [kind === 'paste' ? 'clipboardData' : 'dataTransfer']: data }
+    document.body.dispatchEvent(kind === 'paste' ? new ClipboardEvent(kind, how) : new DragEvent(kind, how)) }"""
+
+def try_(site, shots):
+    from PIL import Image
+    from dinoinv.textures import make_texture
+    folder = Path(site)/'try'
+    def png(image): image.save(buffer := io.BytesIO(), 'PNG', compress_level=1); return buffer.getvalue()
+    with serving(site) as url, chromium() as browser:
+        page = browser.new_page(viewport=dict(width=1280, height=1000))
+        asked,errors = [],[]
+        page.on('request', lambda r: asked.append(r.url)); page.on('pageerror', lambda e: errors.append(str(e)))
+        page.goto(f'{url}/try.html'); page.locator('#try[data-ready]').wait_for()
+        check(not any(re.search('onnx|wasm', a) for a in asked), 'networks should come when they are asked for')
+        first,about = shown(page, '#try .right canvas'),json.loads((folder/'about.json').read_text())
+        check(table(page)['mini','scaled'][0]==f"{about['still']['scaled']['psnr']:.2f}", 'the first scores')
+        start = time.monotonic(); page.locator('#try .begin').click(); settle(page)
+        print(f'try: networks and the first picture in {time.monotonic()-start:.1f} s')
+        check(apart(shown(page, '#try .right canvas'), first) <= 2, 'the page and PyTorch in full precision should agree')
+        page.get_by_role('button', name='kilim').click(); until(lambda: 'kilim' in page.locator('#try .name').inner_text(), 'a sample'); settle(page)
+        worst = agree(page, folder, Image.open(folder/'kilim.webp'))
+        odd = make_texture('gravel', 3, 5, (353,300))
+        page.locator('#try .file').set_input_files(dict(name='mine.png', mimeType='image/png', buffer=png(odd)))
+        until(lambda: 'mine.png: the centre of 300 × 353' in page.locator('#try .name').inner_text(), 'a photo'); settle(page)
+        worst = max(worst, agree(page, folder, odd))
+        print(f'try: a sample and a photo differ from Python by {worst}/255 at most; scores agree to .05 dB')
+        drive_tokens(page)
+        took = []
+        for step in range(6): page.locator('#try .keep').fill(str(step)); settle(page); took.append(int(page.locator('#try').get_attribute('data-took')))
+        press(page, 'Undo all')
+        print(f'try: {sorted(took)[3]} ms from a change of tokens to its picture')
+        stage = page.locator('#try .stage')
+        box = stage.bounding_box(); page.mouse.move(box['x']+box['width']/2, box['y']+50); page.mouse.down(); page.mouse.move(box['x']+.8*box['width'], box['y']+60, steps=3); page.mouse.up()
+        check(abs(float(page.locator('#try .at input').input_value())-80) < 2, 'the wipe should be where it was dragged')
+        press(page, 'error map'); check(page.locator('#try .legend i').is_visible(), 'an error map has a legend'); page.screenshot(path=shots/'try-error.png')
+        page.locator('#try .app').focus(); page.keyboard.press('1'); check(page.locator('#try .handle').is_visible(), 'key 1: wipe')
+        page.locator('#try .crop input').fill('100'); settle(page); check('300 × 300 px, reduced 1.2 times' in page.locator('#try .cropped').inner_text(), 'the crop')
+        for kind in ('paste','drop'):
+            page.evaluate(GIVE, [kind, f'{kind}.png', base64.b64encode(png(odd)).decode()])
+            until(lambda: f'{kind}.png' in page.locator('#try .name').inner_text(), kind); settle(page)
+        refused(page, 'notes.txt', 'text/plain', b'no picture', 'no picture that this browser can read')
+        refused(page, 'huge.png', 'image/png', png(Image.new('RGB', (10000,6000))), '60 megapixels')
+        refused(page, 'small.png', 'image/png', png(Image.new('RGB', (200,300))), '200 × 300 px')
+        check('drop.png' in page.locator('#try .name').inner_text(), 'the last good photo should stay')
+        check(not errors, errors)
+        check(all(a.startswith((url, 'blob:', 'data:')) for a in asked), f'third parties: {[a for a in asked if not a.startswith(url)]}')
+        loaded = {p.name: p.stat().st_size for a in asked if (p := Path(site)/urlsplit(a).path[1:]).is_file()}
+        squeezed = sum(len(gzip.compress((folder/name).read_bytes(), 6)) for name in loaded if (folder/name).is_file())
+        print(f'try: {len(asked)} requests, all to this site; {sum(loaded.values())/1e6:.1f} MB for both encoders, {squeezed/1e6:.1f} MB of it if the server compresses')
+        page.close()
+        drive_try_elsewhere(browser, url, shots)
+
+def drive_try_elsewhere(browser, url, shots):
+    "On a phone, in the dark, without WebAssembly, without scripts"
+    page = browser.new_page(viewport=dict(width=390, height=844), color_scheme='dark', has_touch=True, is_mobile=True)
+    start = time.monotonic(); page.goto(f'{url}/try.html'); page.locator('#try[data-ready]').wait_for()
+    page.get_by_role('button', name='leaves').tap(); until(lambda: 'leaves' in page.locator('#try .name').inner_text(), 'a tap on a sample'); settle(page)
+    print(f'try, phone: a picture {time.monotonic()-start:.1f} s after the page was asked for')
+    page.locator('#try .map').tap(); settle(page); check('1 of 324' in page.locator('#try .told').inner_text(), 'a tap on a token')
+    check(page.evaluate('document.documentElement.scrollWidth <= innerWidth'), 'the page is wider than the screen')
+    check(page.locator('#try').evaluate('e => e.style.colorScheme')=='dark', 'dark as the page around it')
+    page.screenshot(path=shots/'try-phone.png', full_page=True); page.close()
+    page = browser.new_page(); page.add_init_script('delete globalThis.WebAssembly')
+    page.goto(f'{url}/try.html'); page.locator('#try[data-ready]').wait_for()
+    check('no WebAssembly' in page.locator('#try [role=alert]').inner_text() and shown(page, '#try .right canvas').std() > 9, 'without WebAssembly: a sentence and a picture'); page.close()
+    page = browser.new_page(java_script_enabled=False); page.goto(f'{url}/try.html')
+    check('needs JavaScript' in page.locator('#try').inner_text() and page.locator('#try img').count()==2, 'without scripts: a sentence and pictures'); page.close()
+    print('try: phone, dark, no WebAssembly, no scripts')
 
 # ---- the widget in JupyterLab ----
 
@@ -261,6 +466,19 @@ def drive_many(page, host, shots):
     page.screenshot(path=shots/'lab-many.png')
     return ', '.join(f'{k} {v:.2f} s' for k,v in took.items())
 
+def drive_keys(page, widget, path):
+    "From within the widget: Ctrl+S saves the notebook, and Escape gives the keys back to it; on a laptop all of it fits"
+    before = path.stat().st_mtime
+    widget.locator('.thumb').first.click(); page.keyboard.press('Control+s')
+    until(lambda: path.stat().st_mtime > before, 'Ctrl+S in the widget should save the notebook')
+    page.keyboard.press('Escape')
+    inside = lambda: page.evaluate('document.activeElement.closest(".dinoinv-gallery") !== null')
+    until(lambda: not inside(), 'Escape should leave the widget')
+    size = page.viewport_size
+    page.set_viewport_size(dict(width=1366, height=720)); time.sleep(.5)
+    height = widget.bounding_box()['height']; check(height < 720, f'the widget is {height:.0f} px high, too much for a laptop')
+    page.set_viewport_size(size)
+
 def lab(shots):
     with tempfile.TemporaryDirectory() as tmp:
         root = Path(tmp)
@@ -284,6 +502,7 @@ def lab(shots):
                 widget.locator('.stage').wait_for(timeout=60_000)
                 drive_gallery(page, widget, data_of(runs, runs.samples))
                 widget.screenshot(path=shots/'lab-browse.png'); print('JupyterLab: the widget does what its controls say')
+                drive_keys(page, widget, root/'live.ipynb'); print('JupyterLab: Ctrl+S saves, Escape leaves, and a laptop shows all of it')
                 page.locator('.jp-Notebook .cm-content').nth(1).click(); page.keyboard.press('Shift+Enter')
                 many = page.locator('.jp-OutputArea-output .dinoinv-gallery').nth(1)
                 many.locator('.stage').wait_for(timeout=60_000); many.scroll_into_view_if_needed()
@@ -292,10 +511,10 @@ def lab(shots):
                 page.locator('.dinoinv-gallery[data-gallery]').nth(1).locator('.stage').wait_for(timeout=60_000) # both have arrived
                 page.keyboard.press('Control+s'); until(lambda: (root/'live.ipynb').read_text().count('data-gallery=') >= 2, 'the notebook was not saved')
                 page.goto(url('live.ipynb')); host = page.locator('.dinoinv-gallery[data-gallery]').first; host.locator('.stage').wait_for(timeout=60_000)
-                title = lambda: host.locator('.facts h3').inner_text()
+                title = lambda: host.locator('.facts h3').get_attribute('title')
                 host.locator('.thumb').nth(1).click(); changes(title, lambda: page.keyboard.press('ArrowRight'), 'arrow key in a saved gallery')
                 check(page.locator('.jp-Notebook .jp-mod-active .dinoinv-gallery').count(), 'the arrow key should stay in the gallery')
-                check(page.locator('.dinoinv-gallery[data-gallery]').nth(1).locator('.facts h3').inner_text()!=title(), 'two galleries on a page should not move together')
+                check(page.locator('.dinoinv-gallery[data-gallery]').nth(1).locator('.facts h3').get_attribute('title')!=title(), 'two galleries on a page should not move together')
                 page.screenshot(path=shots/'lab-gallery.png'); print('JupyterLab: a saved gallery works')
                 page.goto(url('sent.ipynb')); fig = page.locator('.jp-OutputArea-output figure img').first; fig.wait_for(timeout=60_000)
                 check(fig.evaluate('e => e.decode().then(() => e.naturalWidth)')>50, 'no picture without trust')
@@ -308,14 +527,14 @@ def lab(shots):
 def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     sub = ap.add_subparsers(dest='cmd', required=True)
-    sub.add_parser('gallery').add_argument('site')
+    for name in 'gallery','try': sub.add_parser(name).add_argument('site')
     sub.add_parser('lab')
     for p in sub.choices.values(): p.add_argument('--shots', type=Path, help='folder for screenshots')
     a = vars(ap.parse_args())
     with tempfile.TemporaryDirectory() as tmp:
         shots = a.pop('shots') or Path(tmp)
         shots.mkdir(parents=True, exist_ok=True)
-        try: globals()[a.pop('cmd')](**a, shots=shots)
+        try: {'gallery': gallery, 'try': try_, 'lab': lab}[a.pop('cmd')](**a, shots=shots)
         except AssertionError as e: sys.exit(f'FAILED: {e}')
 
 if __name__=='__main__': main()

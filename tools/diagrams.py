@@ -5,7 +5,7 @@
 from html import escape
 from pathlib import Path
 
-ROOMS = 'photos features pairs decoder training inference study pretraining'.split()
+ROOMS = 'photos features pairs decoder training inference study unseen pretraining'.split()
 WIDE,HIGH,GAP = 148,52,38 # of a box, px, and the space between two for an arrow
 
 STYLE = """
@@ -38,9 +38,13 @@ DIAGRAMS = {
     '04_inference': ('inference', 'The decoder makes a picture from features; it is compared with the target, and with what four baselines make.', dict(
         feat=(0,.5,'features','(384, h, w)'), dec=(1,0,'decoder','from RUN/best'), base=(1,1,'four baselines','that give the scale'), pred=(2,0,'prediction','(3, 14h, 14w)'), score=(3,1,'scores','summary.json'),
         fig=(3,0,'pictures','with error maps')), 'feat>dec feat>base dec>pred pred>fig base>score pred>score'),
-    '05_study': ('study', 'The encoder and its untrained control are read by probes and decoders; five questions are answered.', dict(
+    '05_study': ('study', 'The encoder and its untrained control are read by probes and decoders; six questions are answered.', dict(
         enc=(0,0,'encoder','trained'), ctrl=(0,1,'control','random weights'), probe=(1,0,'linear probes','at each depth'), dec=(1,1,'decoders','trained for it'),
-        same=(2,.5,'same test photos','paired differences'), q=(3,.5,'five answers','one to each question'), rep=(4,.5,'report.html','figures and tables')), 'enc>probe enc>dec ctrl>probe ctrl>dec probe>same dec>same same>q q>rep'),
+        same=(2,.5,'same test photos','paired differences'), q=(3,.5,'six answers','one to each question'), rep=(4,.5,'report.html','figures and tables')), 'enc>probe enc>dec ctrl>probe ctrl>dec probe>same dec>same same>q q>rep'),
+    '06_unseen': ('unseen', 'From a true picture, gradient steps go as far away in pixels as the features allow, and to the plainest picture with the same features; the first gives metamers, the second divides what a decoder brings back into seen and guessed.', dict(
+        true=(0,.5,'true picture','(3, H, W) in [0,1]'), feat=(1,.5,'features','of any layer'), steps=(2,.5,'Adam on pixels','the features stay'), far=(3,0,'metamer','as far as possible'),
+        plain=(3,1,'plainest picture','toward mean colour'), split=(4,1,'seen, guessed','by frequency'), dec=(3,2,'decoder','')),
+        'true>feat feat>steps steps>far steps>plain plain>split feat>dec dec>split'),
     '07_pretrain': ('pretraining', 'A teacher sees large crops, a student sees crops with hidden parts and small ones; the student learns to say what the teacher says.', dict(
         pic=(0,.5,'a picture','with changed colours'), big=(1,0,'large crops','nothing hidden'), hid=(1,1,'large crops','some parts hidden'), teach=(2,0,'teacher','average of the student'),
         small=(1,2,'small crops',''), stud=(2,1,'student*','is trained'), tgt=(3,0,'targets',''), guess=(3,1,'guesses',''), loss=(4,.5,'cross-entropy','DINO and iBOT')), 'pic>big pic>hid pic>small big>teach hid>stud small>stud teach>tgt stud>guess tgt>loss guess>loss'),

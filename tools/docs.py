@@ -6,7 +6,7 @@
     python tools/docs.py run [NOTEBOOK ...]  execute notebooks in place and save their outputs (all of them by default);
                                              --hub: with the cells that need DINOv2's own weights, so a network
 """
-import argparse, ast, io, json, re, sys, tempfile, tokenize, warnings
+import argparse, ast, io, json, re, shutil, sys, tempfile, tokenize, warnings
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -17,10 +17,13 @@ from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 from nbdev.config import get_config
 from nbdev.doclinks import NbdevLookup, nbglob
 
+from pages import finish, fonts, slim
+
 cfg = get_config()
 root,nbs = cfg.config_path,cfg.nbs_path
 assets = Path(__file__).parent/'site'
 base = cfg.doc_host + cfg.doc_baseurl + '/'
+notebooks = f'{cfg.git_url}/blob/{cfg.branch}/{nbs.name}/'
 
 # ---- notebooks: what a page can't show ----
 
@@ -80,6 +83,14 @@ def for_github(md):
         parts[i] = re.sub(r'(\]\([^)\s]+\))\{[^}\n]*\}', r'\1', parts[i]) # Pandoc's attributes
     return re.sub(r'^:::+ *\{\.callout-(\w+)([^}]*)\}\n(.*?)\n:::+ *$', alert, ''.join(parts), flags=re.M|re.S)
 
+def badges():
+    "The line of badges that GitHub and PyPI show; the site has none, since they are loaded from elsewhere"
+    found = {'CI': (f'{cfg.git_url}/actions/workflows/test.yaml/badge.svg', f'{cfg.git_url}/actions/workflows/test.yaml'),
+             f'Python {cfg.min_python} or newer': (f'https://img.shields.io/badge/python-{cfg.min_python}%2B-blue', f'{cfg.git_url}/blob/{cfg.branch}/settings.ini'),
+             'Apache 2.0': ('https://img.shields.io/badge/licence-Apache_2.0-blue', f'{cfg.git_url}/blob/{cfg.branch}/LICENSE'),
+             'Open in Colab': ('https://colab.research.google.com/assets/colab-badge.svg', f"https://colab.research.google.com/github/{notebooks.split('github.com/')[1]}02_decoder.ipynb")}
+    return ' '.join(f'[![{name}]({image})]({to})' for name,(image,to) in found.items())
+
 def readme():
     "README.md's text, and its figures as `{path: bytes}`"
     from nbconvert import MarkdownExporter
@@ -96,13 +107,13 @@ def readme():
         alts[i] = o.get('fig-alt', '')
         if not o.get('include', True): o = dict(echo=False, output=False)
         if not o.get('echo', True) or not c.source.strip(): c.metadata.tags = ['no-input']
-        c.outputs = [] if o.get('output') is False else [x for x in c.outputs if GALLERY not in str(x.get('data', {}).get('text/html'))]
+        c.outputs = [] if o.get('output') is False else [x for x in c.outputs if 'text/html' not in x.get('data', {})]
     exp = MarkdownExporter(config=dict(
         ExtractOutputPreprocessor=dict(enabled=True, output_filename_template=f'{nbs.name}/images/readme-{{cell_index}}-{{index}}{{extension}}'),
         TagRemovePreprocessor=dict(enabled=True, remove_input_tags={'no-input'})))
     md,res = exp.from_notebook_node(nb)
     md = re.sub(r'!\[\w+\](\(\w+/images/readme-(\d+)-)', lambda m: f'![{alts[int(m[2])]}]{m[1]}', md)
-    md = f"# {head['title']}\n\n> {head.get('description', cfg.description)}\n\n{md}"
+    md = f"# {head['title']}\n\n> {head.get('description', cfg.description)}\n\n{badges()}\n\n{md}"
     return re.sub(r'\n([ \t]*\n){2,}', '\n\n', md).strip()+'\n', {root/k:v for k,v in res['outputs'].items()}
 
 def do_readme(check):
@@ -213,21 +224,20 @@ title: No such page
 There is no page at this address. [Start here](index.ipynb), or use the search.
 """
 
-def finish(page, out):
-    "What smalldocs leaves out: canonical address, social card, version, and pictures that a click enlarges"
-    html = page.read_text()
-    style,script = ((assets/k).read_text() for k in ('site.css','site.js'))
-    head = f'<link rel="canonical" href="{base}{page.relative_to(out).as_posix()}">\n<style>{style}</style>\n'
+def finish_all(out):
+    "Finish the pages of the site at `out`, and write what its search knows"
+    for k in 'site.js','search.js': shutil.copy(assets/k, out/'site_libs')
+    for k in 'bootstrap-icons','fuse': shutil.rmtree(out/'site_libs'/k)
+    fonts(out)
     card = min((nbs/'images').glob('readme-*.png')).name
-    if 'og:image"' not in html: head += f'<meta property="og:image" content="{base}images/{card}">\n'
-    if page.name=='404.html': head = f'<base href="{base}">\n{head}' # it is shown at any address
-    title = f'<span class="navbar-title">{cfg.title}'
-    for a,b in (('</head>', f'{head}</head>'),
-                (f'{title}</span>', f'{title} <small>{cfg.version}</small></span>'),
-                ('</body>', f'<script>{script}</script>\n</body>')):
-        start,end,rest = html.rpartition(a) if a=='</body>' else html.partition(a)
-        html = start + (b if end else '') + rest
-    page.write_text(html)
+    words = yaml.safe_load((assets/'words.yml').read_text())
+    found = []
+    pages = [p for p in sorted(out.rglob('*.html')) if p.parent.name != 'try'] # what lies there is no page
+    for p in pages:
+        found += finish(p, out, base, cfg.version, card, words.pop(p.relative_to(out).as_posix(), ''))
+    if words: raise SystemExit(f"tools/site/words.yml: no such page: {', '.join(words)}")
+    slim(out)
+    (out/'search.json').write_text(json.dumps(found, ensure_ascii=False))
 
 def do_site(out):
     "Build the site into `out`, and return smalldocs' warnings"
@@ -251,7 +261,10 @@ def build(proc, out):
             return page
         def find_page(self, target):
             return super().find_page(target) or next((p for p in self.pages.values() if p.out==target), None)
-        def inside(self, href): return '/'+href.removeprefix(base) if href.startswith(base) else href
+        def inside(self, href):
+            for a in base, notebooks:
+                if href.startswith(a): return '/'+href.removeprefix(a)
+            return href
         def resolve(self, href, page, record=True): return super().resolve(self.inside(href), page, record)
         def llms_link(self, href, page): return super().llms_link(self.inside(href), page)
 
@@ -260,7 +273,9 @@ def build(proc, out):
     site = NbdevSite(load_project(proc))
     site.out = out
     site.build()
-    for p in out.rglob('*.html'): finish(p, out)
+    import try_page # slow to import
+    try_page.build(out/'try')
+    finish_all(out)
     (out/'404.llms.md').unlink(missing_ok=True)
     instead = 'An interactive gallery of reconstructions: open the page.'
     for p in out.rglob('*.llms.md'):
@@ -274,6 +289,7 @@ class Page(HTMLParser):
     def __init__(self, path):
         super().__init__()
         self.ids,self.links,self.bare,self.near = {'', 'top'},[],[],'top'
+        self.foreign = [] # what a page loads from elsewhere, and links to sources of pages
         self.feed(path.read_text())
     def handle_starttag(self, tag, attrs):
         a = dict(attrs)
@@ -281,6 +297,9 @@ class Page(HTMLParser):
             self.ids.add(a['id'])
             if re.fullmatch(r'section|h\d', tag): self.near = a['id']
         if tag=='img' and not a.get('alt') and a.get('role')!='presentation': self.bare.append(self.near)
+        loads = a.get('src') or (a.get('href') if tag=='link' and a.get('rel')!='canonical' else '') or ''
+        source = tag=='a' and (a.get('href') or '').startswith(notebooks) and a.get('class')!='toc-action'
+        if urlsplit(loads).netloc or source: self.foreign.append(loads or a['href'])
         if tag!='base' and a.get('rel')!='canonical': self.links += [a[k] for k in ('href', 'src') if a.get(k)]
 
 def do_check(out):
@@ -290,6 +309,8 @@ def do_check(out):
     if not pages: return [f'{out} has no pages']
     todo = [(p,l) for p,o in pages.items() for l in o.links] + [(out/'search.json', o['href']) for o in json.loads((out/'search.json').read_text())]
     bad = [f'{p.relative_to(out)}: image without alt text near #{i} (use `#| fig-alt:`)' for p,o in pages.items() for i in o.bare]
+    bad += [f'{p.relative_to(out)}: {l} should be of the site itself' for p,o in pages.items() for l in o.foreign]
+    bad += [f'{p.relative_to(out)} has {p.stat().st_size:,} bytes before pictures, more than 600 kB' for p in pages if p.stat().st_size > 600_000]
     for p,l in todo:
         u = urlsplit(l)
         if l.startswith(base): bad.append(f'{p.relative_to(out)}: {l} leaves the site for its published copy')

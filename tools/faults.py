@@ -65,7 +65,7 @@ JOBS = dict(
     page=Job('gallery {results} {out}/page.html', ['page.html'], .2, heals=True),
     pretraining=Job('pretrain {out} {photos} --steps 6 --batch_size 4 --width 32 --depth 1 --heads 2 --prototypes 8 --crop 42 --small_crop 28 --side 56 --asked 24',
                     ['encoder/model.safetensors','log.json'], .3, '--resume', 'config.json'),
-    study=Job('study {photos} {out} --encoder {encoder} --decoders default --patch 56 --epochs 1 --seeds 1', ['report.json'], .05))
+    study=Job('study {photos} {out} --encoder {encoder} --decoders default --patch 56 --epochs 1 --seeds 1 --unseen 0', ['report.json'], .05))
 
 def words_of(name, out, **places):
     "The words of a job's command; `places` are inputs elsewhere than in `ROOT`"
@@ -183,7 +183,7 @@ def run(name, out, kill_after=None, before=None, strike=None, **places):
 
 # ── what a folder holds ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-VOLATILE = {'versions','made','seconds','minutes','path','photos','pairs','decoder','source','config','eta','images_per_second'}
+VOLATILE = {'ms','versions','made','seconds','minutes','path','photos','pairs','decoder','source','config','eta','images_per_second'}
 
 def lasting(value):
     "A value of JSON without times, places and the like"
@@ -326,7 +326,7 @@ def full(t, name):
         outcome = run(name, inner, **ways[how])
         t.expect(outcome, ['refused','done'], how)
         if outcome.how == 'refused' and 'free some room' not in outcome.said: t.bad('tracebacks', f'{how}: no remedy in {outcome.said}')
-        if how == 'disk': mount(out, 'size=200m,remount')
+        if how == 'disk': mount(out, 'size=800m,remount')
         if t.expect(run(name, inner), ['done'], f'{how}, with room'): t.judge(name, inner, how)
     finally:
         if how == 'disk': subprocess.run(['umount', out], check=True)

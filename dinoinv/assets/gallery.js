@@ -5,11 +5,11 @@
 //   data      what `Gallery._data` makes: the samples with their scores, and the words around them
 //   pictures  (index of a sample, small) → a promise of {key: address}; small ones are for the grid
 //
-// This file is part of a page as it is, so it must not hold the end tag of a script.
+// stage.js stands above this in the same module. Both are part of a page as they are, so they must not hold the end
+// tag of a script.
 
 const VIEWS = { wipe: 'wipe', hover: 'hover', flicker: 'flicker', side: 'side by side', error: 'error map' }
 const ENDLESS = 1e3 // stands for the PSNR of a picture without any error
-const clamp = (value, low, high) => Math.max(low, Math.min(high, value))
 
 // ---- pictures ----
 
@@ -21,33 +21,10 @@ function picturesOfPage(host) {
   return async index => figures[index]
 }
 
-async function pixels(address) {
-  const img = new Image()
-  img.src = address
-  await img.decode()
-  const canvas = document.createElement('canvas')
-  canvas.width = img.naturalWidth
-  canvas.height = img.naturalHeight
-  const context = canvas.getContext('2d', { willReadFrequently: true })
-  context.drawImage(img, 0, 0)
-  return context.getImageData(0, 0, canvas.width, canvas.height)
-}
-
-// The mean absolute error over the channels, pixel by pixel, in the colours (rrggbb, from 0 to `top`)
+// The error map of a picture as an address
 async function errorMap(address, target, colours, top) {
   const [a, b] = await Promise.all([target, address].map(pixels))
-  const out = new ImageData(a.width, a.height)
-  for (let i = 0; i < a.data.length; i += 4) {
-    let sum = 0
-    for (let c = i; c < i + 3; c++) sum += Math.abs(a.data[c] - b.data[c])
-    const colour = colours[Math.min(colours.length - 1, Math.floor(sum/765/top*colours.length))]
-    out.data.set([colour >> 16, colour >> 8 & 255, colour & 255, 255], i)
-  }
-  const canvas = document.createElement('canvas')
-  canvas.width = a.width
-  canvas.height = a.height
-  canvas.getContext('2d').putImageData(out, 0, 0)
-  return canvas.toDataURL()
+  return canvasOf(errorOf(a, b, colours, top)).toDataURL()
 }
 
 // ---- the gallery ----
@@ -57,11 +34,6 @@ function dinoinvGallery(host, shell, data, pictures) {
   root.innerHTML = shell
   const $ = selector => root.querySelector(selector)
   const $$ = selector => [...root.querySelectorAll(selector)]
-  const el = (tag, props, ...children) => {
-    const e = Object.assign(document.createElement(tag), props)
-    e.append(...children)
-    return e
-  }
 
   // -- words and measures
 
@@ -82,6 +54,14 @@ function dinoinvGallery(host, shell, data, pictures) {
     gain: [`gain over the ${label(data.probe)}`, gain, s => signed(gain(s))],
     ...data.pictures.includes('other') && { ahead: ['gain over the other run', ahead, s => signed(ahead(s))] },
     name: ['name', null, s => `${db(psnr(s, 'run'))} dB`],
+  }
+
+  // A sample's name is `texture__photo__row_column`. The texture is said elsewhere; a photo of one patch needs no place.
+  const parts = name => name.match(/^.+?__(.+)__(\d+)_(\d+)$/) ?? [name, name, '0', '0']
+  const whole = all.every(s => /__0_0$/.test(s.name) || !s.name.includes('__'))
+  const short = ({ name }) => {
+    const [, photo, row, column] = parts(name)
+    return whole ? photo : `${photo}, patch ${+row + 1}·${+column + 1}`
   }
 
   // -- what is shown
@@ -106,10 +86,10 @@ function dinoinvGallery(host, shell, data, pictures) {
 
   all.forEach((sample, index) => {
     sample.caption = el('small')
-    const props = { className: 'thumb', type: 'button', title: sample.name, onclick: () => open(sample, true) }
+    const props = { className: 'thumb', type: 'button', title: sample.name, onclick: () => { tell(''); open(sample, true) } }
     sample.thumb = el('button', props, el('span'), sample.caption)
     sample.thumb.dataset.index = index
-    sample.thumb.setAttribute('aria-label', `${sample.name}, PSNR ${db(psnr(sample, 'run'))} dB`)
+    sample.thumb.setAttribute('aria-label', `${short(sample)}, PSNR ${db(psnr(sample, 'run'))} dB`)
     const { style } = sample.thumb
     sample.thumb.onpointermove = e => style.setProperty('--at', 100*e.offsetX/sample.thumb.clientWidth)
     sample.thumb.onpointerleave = () => style.removeProperty('--at')
@@ -128,7 +108,9 @@ function dinoinvGallery(host, shell, data, pictures) {
     const rest = data.total > all.length ? ` (of ${data.total} in the results)` : ''
     $('.count').textContent = shown.length ? `${shown.length} of ${all.length} samples${rest}` : 'nothing fits'
     $('.turn').textContent = (value ? ['worst first', 'best first'] : ['A – Z', 'Z – A'])[state.best ? 1 : 0]
-    $('.main').hidden = !shown.length
+    $('.main').hidden = $('.note').hidden = !shown.length
+    $('.none').hidden = shown.length > 0
+    $('.none span').textContent = `No sample ${state.group ? `of ${state.group} ` : ''}has “${state.find}” in its name.`
     if (!shown.length) return
     drawCurve()
     open(shown.includes(wanted) ? wanted : shown[0])
@@ -171,6 +153,7 @@ function dinoinvGallery(host, shell, data, pictures) {
   function step(by) {
     const next = shown[shown.indexOf(now) + by]
     if (next) open(next)
+    tell('')
   }
 
   async function open(sample, jump) {
@@ -194,6 +177,11 @@ function dinoinvGallery(host, shell, data, pictures) {
     }
   }
 
+  function tell(words) { // what can't be done, until another sample is opened
+    $('.news').textContent = words
+    $('.news').hidden = !words
+  }
+
   function complain(error) {
     $('.trouble').textContent = error.message ?? error
     $('.trouble').hidden = false
@@ -212,21 +200,21 @@ function dinoinvGallery(host, shell, data, pictures) {
     if (above || below) grid.scrollTop = thumb.offsetTop - grid.clientHeight/3
     for (const k of ['x1', 'x2']) $('.plot line').setAttribute(k, 100*index/Math.max(shown.length - 1, 1))
     $('.sample').value = index
-    $('.sample').setAttribute('aria-valuetext', now.name)
+    $('.sample').setAttribute('aria-valuetext', short(now))
     $('.prev').disabled = !index
     $('.next').disabled = index === shown.length - 1
   }
 
   function writeFacts() {
     const cells = values => values.map(v => el('td', { textContent: v }))
-    const head = ['', 'PSNR dB', 'SSIM', 'MAE'].map(t => el('th', { scope: 'col', textContent: t }))
+    const head = ['', 'PSNR dB', 'SSIM', 'MAE'].map(t => el(t ? 'th' : 'td', { textContent: t }))
     const rows = Object.entries(now.scores).map(([key, [p, ssim, mae]]) =>
       el('tr', { className: ['run', 'other'].includes(key) ? 'run' : '' },
         el('th', { scope: 'row', textContent: label(key) }), ...cells([db(p), ssim.toFixed(3), mae.toFixed(4)])))
     const place = `${shown.indexOf(now) + 1} of ${shown.length} in this order`
     const rank = `PSNR rank ${now.rank} of ${data.total}`
     $('.facts').replaceChildren(
-      el('h3', { textContent: now.name }),
+      el('h3', { textContent: short(now), title: now.name }),
       el('p', { className: 'soft', textContent: `${now.group} · ${now.width} × ${now.height} px` }),
       el('p', { textContent: `${place} · ${rank} · ${signed(gain(now))} over the ${label(data.probe)}` }),
       el('table', {}, el('thead', {}, el('tr', {}, ...head)), el('tbody', {}, ...rows)))
@@ -254,13 +242,8 @@ function dinoinvGallery(host, shell, data, pictures) {
     if (now !== sample || view !== state.view) return
     if (view === 'error' && keys[0] === keys[1]) both[0] = undefined
     const two = view === 'side' || view === 'error' && both[0] && both[1]
-    const stage = $('.stage'), { zoom } = state
-    const zoomed = zoom > 2.5 ? 'zoomed sharp' : zoom > 1 ? 'zoomed' : ''
-    stage.className = `stage ${view} ${two ? 'two' : 'one'} ${zoomed}`
     for (const [i, side] of ['left', 'right'].entries()) drawPane($(`.${side}`), keys[i], both[i], i)
-    const ratio = sample.width/sample.height*(two ? 2 : 1)
-    stage.style.cssText = `max-width: calc(80vh*${ratio}); --zoom: ${zoom}; --at: ${state.at};` +
-      `--x: ${-100*state.x}%; --y: ${-100*state.y}%`
+    place(stage, state, sample.width/sample.height, two)
     stage.setAttribute('aria-busy', 'false')
     drawControls()
   }
@@ -272,7 +255,7 @@ function dinoinvGallery(host, shell, data, pictures) {
     const what = state.view === 'error' ? `error of ${label(key)}` : label(key)
     pane.hidden = !address || one && i !== front
     if (address && img.src !== address) img.src = address
-    img.alt = `${what}, ${now.name}`
+    img.alt = `${what}, ${short(now)}`
     pane.querySelector('.tag').textContent = what
   }
 
@@ -305,63 +288,12 @@ function dinoinvGallery(host, shell, data, pictures) {
     change({ view })
   }
 
-  // -- hands: drag to wipe or to pan, pinch or double-click to zoom
+  // -- hands: what they do to the stage, see stage.js
 
-  function zoomTo(zoom, x = .5, y = .5) { // keep what is at (x, y) of the pane where it is
-    zoom = clamp(zoom, 1, 12)
-    const keep = (from, at) => clamp(from + at/state.zoom - at/zoom, 0, 1 - 1/zoom)
-    change({ x: keep(state.x, x), y: keep(state.y, y), zoom })
-  }
-
-  function pan(dx, dy) {
-    const go = (from, by) => clamp(from - by/state.zoom, 0, 1 - 1/state.zoom)
-    change({ x: go(state.x, dx), y: go(state.y, dy) })
-  }
-
-  const stage = $('.stage'), fingers = new Map()
-  let held
-
-  function paneBox(e) {
-    const boxes = $$('.pane').filter(p => !p.hidden).map(p => p.getBoundingClientRect())
-    return boxes.find(box => e.clientX >= box.left && e.clientX <= box.right) ?? boxes[0]
-  }
-
-  function placeIn(e) {
-    const box = paneBox(e)
-    return [(e.clientX - box.left)/box.width, (e.clientY - box.top)/box.height]
-  }
-
-  function wipe(e) {
-    const box = stage.getBoundingClientRect()
-    change({ at: clamp(100*(e.clientX - box.left)/box.width, 0, 100) })
-  }
-
+  const stage = $('.stage')
+  const { zoomTo, pan } = hands(stage, state, change)
   stage.onpointerenter = () => { if (state.view === 'hover') swap(true) }
   stage.onpointerleave = () => { if (state.view === 'hover') swap(false) }
-  stage.onpointerdown = e => {
-    stage.setPointerCapture(e.pointerId)
-    fingers.set(e.pointerId, e)
-    held = e.target.matches('.handle') || state.zoom === 1 ? 'wipe' : 'pan'
-    if (held === 'wipe' && state.view === 'wipe') wipe(e)
-  }
-  stage.onpointerup = stage.onpointercancel = e => fingers.delete(e.pointerId)
-  stage.onpointermove = e => {
-    const last = fingers.get(e.pointerId)
-    if (!last) return
-    const second = [...fingers.values()].find(o => o.pointerId !== e.pointerId)
-    const apart = o => Math.hypot(o.clientX - second.clientX, o.clientY - second.clientY)
-    const box = paneBox(e)
-    if (second) zoomTo(state.zoom*apart(e)/Math.max(apart(last), 1), ...placeIn(e))
-    else if (held === 'pan') pan((e.clientX - last.clientX)/box.width, (e.clientY - last.clientY)/box.height)
-    else if (state.view === 'wipe') wipe(e)
-    fingers.set(e.pointerId, e)
-  }
-  stage.ondblclick = e => zoomTo(state.zoom > 1 ? 1 : 4, ...placeIn(e))
-  stage.addEventListener('wheel', e => {
-    if (!e.ctrlKey) return
-    e.preventDefault()
-    zoomTo(state.zoom*Math.exp(-e.deltaY/150), ...placeIn(e))
-  }, { passive: false })
 
   // -- keys: those of the gallery that has the focus; if nothing has it, of the one under the pointer,
   //    or of the one that has a page of its own
@@ -385,7 +317,19 @@ function dinoinvGallery(host, shell, data, pictures) {
     return view ? () => look(view) : keys[e.key]
   }
 
+  // Escape gives the keys back to what is around the gallery, such as the cell of a notebook.
+  // Jupyter takes no keys from a gallery but those with Ctrl or ⌘: Ctrl+S saves.
+  function leave() {
+    root.activeElement?.blur()
+    host.parentElement.closest('[tabindex]')?.focus({ preventScroll: true })
+  }
+  addEventListener('keydown', function around(e) {
+    if (!host.isConnected) removeEventListener('keydown', around, true)
+    host.toggleAttribute('data-lm-suppress-shortcuts', !(e.ctrlKey || e.metaKey))
+  }, true)
+
   function onKey(e) {
+    if (e.key === 'Escape' && !document.fullscreenElement) return leave()
     const act = shown.length && actionOf(e)
     if (!act) return
     act()
@@ -428,7 +372,9 @@ function dinoinvGallery(host, shell, data, pictures) {
     $('.find').value = state.find
     $('.l').value = state.left
     $('.r').value = state.right
-    arrange(all.find(s => s.name === words.sample))
+    const wanted = all.find(s => s.name === words.sample)
+    arrange(wanted)
+    tell(words.sample && !wanted ? `The link leads to ${words.sample}, which is not on this page. Here is the first sample instead.` : '')
     look(state.view)
   }
 
@@ -453,6 +399,11 @@ function dinoinvGallery(host, shell, data, pictures) {
   $('.sort').onchange = e => rearrange({ sort: e.target.value })
   $('.turn').onclick = () => rearrange({ best: state.best ? '' : 'yes' })
   $('.group').onchange = e => rearrange({ group: e.target.value })
+  $('.none button').onclick = () => {
+    $('.find').value = $('.group').value = ''
+    rearrange({ find: '', group: '' })
+    $('.find').focus()
+  }
   $('.find').oninput = e => rearrange({ find: e.target.value })
   $('.sample').oninput = e => open(shown[+e.target.value])
   $('.prev').onclick = () => step(-1)
@@ -462,29 +413,15 @@ function dinoinvGallery(host, shell, data, pictures) {
   $('.full').hidden = !document.fullscreenEnabled
   $('.full').onclick = () => {
     if (document.fullscreenElement) document.exitFullscreen()
-    else $('.app').requestFullscreen()
+    else $('.app').requestFullscreen().catch(() => tell('This browser refuses the full screen here.'))
   }
 
-  // -- light or dark, as whatever the gallery stands on: a notebook or a site may have been switched by hand
-
-  function theme() {
-    let behind = host
-    const colour = () => getComputedStyle(behind).backgroundColor.match(/[\d.]+/g)?.map(Number) ?? [0, 0, 0, 0]
-    while (behind && colour()[3] === 0) behind = behind.parentElement
-    const [r, g, b] = behind ? colour() : []
-    const dark = behind ? .3*r + .6*g + .1*b < 128 : matchMedia('(prefers-color-scheme: dark)').matches
-    host.style.colorScheme = dark ? 'dark' : 'light'
-  }
-  theme()
-  matchMedia('(prefers-color-scheme: dark)').addEventListener('change', theme)
-  for (const e of [document.documentElement, document.body]) {
-    const attributeFilter = ['class', 'data-jp-theme-light', 'data-bs-theme']
-    new MutationObserver(() => setTimeout(theme, 50)).observe(e, { attributes: true, attributeFilter })
-  }
+  followTheme(host)
   new ResizeObserver(() => $('.app').classList.toggle('small', host.clientWidth < 620)).observe(host)
+  $('.app').classList.toggle('widget', !host.dataset.gallery)
+  $('.app').classList.toggle('few', all.length <= 60 && !!host.dataset.gallery)
 
-  $('.legend i').style.background = `linear-gradient(90deg, ${data.colours.map(c => `#${c}`)})`
-  $('.legend span').textContent = `≥ ${data.top}`
+  legend($('.legend'), data.colours, data.top)
   $('.made').textContent = data.made
   $('.control[role=note]').textContent = data.control
   $('.control[role=note]').hidden = !data.control

@@ -1,4 +1,4 @@
-// The gallery as a notebook widget, for anywidget. gallery.js stands above this in the same module.
+// The gallery as a notebook widget, for anywidget. stage.js and gallery.js stand above this in the same module.
 // Pictures come from the kernel when somebody looks at them. Those of the last samples are kept.
 
 const KEPT = 60
