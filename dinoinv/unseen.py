@@ -22,7 +22,7 @@ from .report import COLOURS, INK, SCALE, STYLE, ci
 from .scores import band_rings, centres, ring_ratios, ring_sums, rings
 
 # %% ../nbs/06_unseen.ipynb #c8ba78ac
-WHO = dict(encoder=COLOURS[0], control=COLOURS[1]) # the colour of each, as in the report
+WHO = dict(zip(('encoder','control'), COLOURS)) # the colour of each, as in the report
 
 # %% ../nbs/06_unseen.ipynb #1e54fbee
 def exact(
@@ -237,7 +237,7 @@ def _bars(ax, numbers):
     for i,(who,of) in enumerate(numbers.items()):
         (seen,bounds),(restored,_) = (zip(*of['split'][key].values()) for key in ('seen','restored'))
         y = np.arange(len(seen)) + .4*i
-        ax.barh(y, restored, .36, color=WHO[who], alpha=.3, label=f"guessed")
+        ax.barh(y, restored, .36, color=WHO[who], alpha=.3, label='guessed')
         ax.barh(y, seen, .36, color=WHO[who], label='seen')
         if all(bounds): ax.hlines(y, *zip(*bounds), color=INK)
     ax.set_yticks(y, of['split']['seen'])
