@@ -343,6 +343,6 @@ def sample_demo(
     key = digest(repr((encoder, sorted(options.items()), made_by)).encode())
     home = Path(tempfile.gettempdir())/'dinoinv-fixtures'/key
     home.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f'{home}.lock'), redirect_stdout(StringIO()): # tests of several notebooks run at the same time
+    with FileLock(f'{home}.lock'), redirect_stdout(StringIO()): # several notebooks are tested at once
         if not (home/'gallery.html').exists(): make_demo(home, encoder, **options)
     return home
