@@ -19,9 +19,7 @@ from statistics import median
 import numpy as np, torch
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
-from dinoinv.dataset import PairsDataset
-from dinoinv.pairs import load_batches
-from dinoinv.prepare import prepare_pairs
+from dinoinv import PairsDataset, load_batches, prepare_pairs
 from dinoinv.textures import save_textures
 from dinoinv.train import PRESETS, TrainConfig, train_decoder
 
@@ -194,7 +192,7 @@ def extract():
 def train():
     "Samples/s of a training step, alone and with loading, and its share of the machine's peak"
     from dinoinv.decoder import Decoder, n_params, predict
-    from dinoinv.models import amp_dtype
+    from dinoinv.features import amp_dtype
     pairs,dtype = pairs_of(48, 252, 'train', 'untrained'),amp_dtype('cpu')
     found = {}
     for preset,cfg in PRESETS.items():
@@ -236,7 +234,7 @@ def memory():
         save_textures(tmp/f'm{n}', n, 0, 196)
         for kind in ('folders','shards'):
             pairs,shards = tmp/f'm{n}-{kind}',kind == 'shards'
-            prepare = f"from dinoinv.prepare import prepare_pairs\nprepare_pairs(r'{tmp}/m{n}', r'{pairs}', 'untrained', patch=196, group_by='file', shards={shards}, shard_mb=16)"
+            prepare = f"from dinoinv import prepare_pairs\nprepare_pairs(r'{tmp}/m{n}', r'{pairs}', 'untrained', patch=196, group_by='file', shards={shards}, shard_mb=16)"
             train = f"from dinoinv.train import *\ntrain_decoder(r'{pairs}', r'{pairs}-run', TrainConfig(epochs={2000//n}, cache_mb=32, val_every={2000//n}, shuffle_buffer={64*shards}))"
             found.setdefault(f'prepare, {kind}, MB', {})[f'{n} pairs'] = megabytes(prepare)
             found.setdefault(f'train, {kind}, MB', {})[f'{n} pairs'] = megabytes(train)
