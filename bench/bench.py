@@ -19,7 +19,7 @@ from statistics import median
 import numpy as np, torch
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
-from dinoinv.dataset import PairsDataset, load_batches, prepare_pairs
+from dinoinv import PairsDataset, load_batches, prepare_pairs
 from dinoinv.textures import save_textures
 from dinoinv.train import PRESETS, TrainConfig, train_decoder
 
@@ -234,7 +234,7 @@ def memory():
         save_textures(tmp/f'm{n}', n, 0, 196)
         for kind in ('folders','shards'):
             pairs,shards = tmp/f'm{n}-{kind}',kind == 'shards'
-            prepare = f"from dinoinv.dataset import prepare_pairs\nprepare_pairs(r'{tmp}/m{n}', r'{pairs}', 'untrained', patch=196, group_by='file', shards={shards}, shard_mb=16)"
+            prepare = f"from dinoinv import prepare_pairs\nprepare_pairs(r'{tmp}/m{n}', r'{pairs}', 'untrained', patch=196, group_by='file', shards={shards}, shard_mb=16)"
             train = f"from dinoinv.train import *\ntrain_decoder(r'{pairs}', r'{pairs}-run', TrainConfig(epochs={2000//n}, cache_mb=32, val_every={2000//n}, shuffle_buffer={64*shards}))"
             found.setdefault(f'prepare, {kind}, MB', {})[f'{n} pairs'] = megabytes(prepare)
             found.setdefault(f'train, {kind}, MB', {})[f'{n} pairs'] = megabytes(train)

@@ -18,9 +18,10 @@ import numpy as np, torch, torch.nn as nn, torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 from torchmetrics.functional.image import structural_similarity_index_measure as ssim
 from dinoinv.core import read_json, save_json
-from dinoinv.dataset import PairsDataset, load_batches
+from dinoinv.dataset import PairsDataset
 from dinoinv.decoder import Decoder, LinearProbe, bounded, n_params, normalise
 from dinoinv.features import encoder_line
+from dinoinv.pairs import load_batches
 from dinoinv.runs import load_module
 from dinoinv.scores import PERFECT, average, bootstrap_ci
 from dinoinv.train import MAX_PROBE_TOKENS, PRESETS, TrainConfig, fit_probes, train_decoder, validate

@@ -20,11 +20,12 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec
 
 # %% ../nbs/reference/commands.ipynb #836fbeb7
 from .core import DinoinvError, read_json, reason
-from .dataset import PrepareConfig, describe, prepare_pairs
 from .export import export_onnx
 from .features import DEFAULT
 from .gallery import Gallery, make_demo
 from .inference import evaluate, score_table
+from .pairs import PrepareConfig
+from .prepare import describe, prepare_pairs
 from .pretrain import PretrainConfig, pretrain
 from .study import StudyConfig, run_study
 from .train import PRESETS, TrainConfig, settings_of, summary_table, train_decoder

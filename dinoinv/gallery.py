@@ -27,11 +27,11 @@ from traitlets import Unicode
 # %% ../nbs/internals/gallery.ipynb #ddeb3e15
 from .core import DinoinvError, digest, evenly, listed, notice, progress, read_json, reason
 from .core import replacing, writing
-from .dataset import prepare_pairs
 from .decoder import low_pass
 from .features import encoder_line, is_control, load_encoder
 from .inference import ERROR_TOP, evaluate, inferno, to_image
 from .photos import to_tensor
+from .prepare import prepare_pairs
 from .runs import epoch_line
 from .textures import SOURCES, save_textures
 from .train import TrainConfig, train_decoder

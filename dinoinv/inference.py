@@ -20,9 +20,11 @@ from .core import DinoinvError, digest, kind_of, listed, progress, read_json, re
 from .core import remove, replacing, save_json, versions, writing
 
 # %% ../nbs/04_inference.ipynb #5730c653
-from .dataset import ahead, batches_by_shape, cut_patches, pair_infos
+from .pairs import ahead, batches_by_shape
+from .prepare import cut_patches, pair_infos
 from .decoder import evaluating, n_params
-from .features import Encoder, best_device, encoder_line, load_encoder, weights_hash
+from .features import Encoder, encoder_line, load_encoder
+from .models import best_device, weights_hash
 from .pairs import faulty_pairs, iter_pairs, load_meta
 from .photos import to_bytes
 from .runs import check_encoder, epoch_line, load_decoder

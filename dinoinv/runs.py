@@ -25,7 +25,7 @@ from safetensors.torch import load_model, save_model
 from .core import TMP, DinoinvError, changed, listed, read_json, reason, replacing
 from .core import save_json, versions
 from .decoder import Decoder, LinearProbe, ScaledProbe, n_params
-from .features import amp_dtype, best_device, from_hub
+from .models import amp_dtype, best_device, from_hub
 from .pairs import faulty_pairs, n_batches, pairs_key
 
 # %% ../nbs/internals/runs.ipynb #7899a172

@@ -19,7 +19,9 @@ from PIL import ImageOps
 from tyro.conf import UseAppendAction
 from .core import DinoinvError, digest, evenly, progress, read_json, reason, replacing
 from .core import save_json, settle, versions, writing
-from .dataset import PairsDataset, load_batches, prepare_pairs
+from .dataset import PairsDataset
+from .pairs import load_batches
+from .prepare import prepare_pairs
 from .decoder import LinearProbe, n_params, predict
 from .features import DEFAULT, Encoder, control, layers_name, load_encoder
 from .gallery import Gallery

@@ -629,7 +629,8 @@ def save_textures(
 
 # %% ../nbs/internals/textures.ipynb #ba71092f
 # what a pair is made by
-SOURCES = 'core.py photos.py textures.py features.py pairs.py dataset.py mini/model.safetensors'.split()
+SOURCES = ('core.py photos.py textures.py models.py features.py pairs.py dataset.py prepare.py '
+           'mini/model.safetensors').split()
 
 def sample_pairs(
     n:int=24, # number of textures
@@ -639,7 +640,7 @@ def sample_pairs(
     **options, # for `prepare_pairs`
 )->Path: # the folder of pairs; the textures are in `photos` beside it
     "Pairs of a few generated textures for tests: made on the first call, found again on later ones"
-    from dinoinv.dataset import prepare_pairs # which imports much
+    from dinoinv.prepare import prepare_pairs # which imports much
     made_by = [digest(files('dinoinv').joinpath(name).read_bytes()) for name in SOURCES]
     key = digest(repr((n, size, patch, encoder, sorted(options.items()), made_by)).encode())
     home = Path(tempfile.gettempdir())/'dinoinv-fixtures'/key

@@ -117,7 +117,7 @@ def make(out):
 def build(out):
     "The folder that the page takes everything from"
     out = Path(out)
-    made_from = [Path(__file__), *(package/f'{name}.py' for name in ('decoder','export','features','textures')), package/'mini/model.safetensors']
+    made_from = [Path(__file__), *(package/f'{name}.py' for name in ('decoder','export','features','models','textures')), package/'mini/model.safetensors']
     made = root/'build/try'/digest(b''.join(path.read_bytes() for path in made_from))[:12]
     start = time.monotonic()
     if not made.exists():
