@@ -12,7 +12,7 @@ import numpy as np, torch, torch.nn as nn
 from .core import DinoinvError, reason, replacing
 from .decoder import evaluating
 from .features import Encoder
-from .inference import encoder_of
+from .samples import encoder_of
 from .runs import load_decoder
 
 # %% ../nbs/howto/browser.ipynb #3e2430b7

@@ -410,7 +410,7 @@ def fake_results(folder, blur):
         score = lambda o: image_metrics(to_tensor(o)[None], to_tensor(a)[None])[0]
         name = f'{t.family}__{t.name}__0_0'
         info = dict(name=name, group=t.family, height=196, width=196, scores=score(b), baselines=dict(low_pass=score(c)),
-            target=digest(a.tobytes()), encoder=dict(name='none, a blur', weights='0'*12, layers=None, fuse='concat', unit=14))
+            target=digest(a.tobytes()), encoder=dict(name='none, a blur', weights='0'*12, layers=None, fuse='concat', unit=14), files={})
         (folder/name).mkdir()
         for k,pixels in dict(pred=b, target=a).items(): Image.fromarray(pixels).save(folder/name/f'{k}.png')
         save_json(folder/name/'info.json', info)
