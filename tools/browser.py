@@ -230,7 +230,10 @@ def gallery(site, shots):
                     check(scheme_of()==scheme, f'{scheme_of()} gallery on a {scheme} page')
                     check(page.evaluate('document.documentElement.scrollWidth <= innerWidth'), 'the page is wider than the screen')
                     check(not errors, errors)
+                    header = lambda: page.evaluate("getComputedStyle(document.querySelector('.navbar')).backgroundColor")
+                    before = header()
                     if size=='desktop': changes(scheme_of, page.get_by_role('button', name='Light or dark').click, 'the colours of the site were switched')
+                    check((header() != before) == (size=='desktop'), 'the header should have the colours of the page')
                 except (AssertionError, Error) as e: raise AssertionError(f'gallery, {size}, {scheme}: {e}') from e
                 finally: host.screenshot(path=shots/f'gallery-{size}-{scheme}.png')
                 page.close()
