@@ -10,9 +10,10 @@ import os; os.environ.setdefault('TQDM_DISABLE', '1')
 import argparse
 from pathlib import Path
 from dinoinv.core import evenly, save_json
-from dinoinv.dataset import PairsDataset, load_batches
+from dinoinv.dataset import PairsDataset
 from dinoinv.decoder import LinearProbe
 from dinoinv.features import encoder_line
+from dinoinv.pairs import load_batches
 from dinoinv.scores import average
 from dinoinv.train import fit_probes, validate
 

@@ -12,8 +12,8 @@ import numpy as np, torch, torch.nn as nn
 from .core import DinoinvError, reason, replacing
 from .decoder import evaluating
 from .features import Encoder
-from .inference import encoder_of
 from .runs import load_decoder
+from .samples import encoder_of
 
 # %% ../nbs/howto/browser.ipynb #3e2430b7
 class Halves(nn.Module):

@@ -39,13 +39,13 @@ from .train import TrainConfig, train_decoder
 # %% ../nbs/internals/gallery.ipynb #7460233a
 def _read_info(path):
     "The `info.json` of a sample, with what a gallery says of it; if it is damaged, raises anything at all"
-    info = read_json(path, name=str, group=str, target=str, height=int, width=int, scores=dict)
+    info = read_json(path, name=str, group=str, target=str, height=int, width=int, scores=dict, files=dict)
     if info['name'] != path.parent.name: raise DinoinvError(f"{path} is of {info['name']!r}")
     rows = dict(run=info['scores']) | info['baselines']
     numbers = {k: [row['psnr'], float(row['ssim']), float(row['mae'])] for k,row in rows.items()}
     line = f"{encoder_line(info['encoder'])} · decoder: {epoch_line(info.get('best_epoch'))}"
-    random = is_control(info['encoder']['name'])
-    control = 'The encoder has random weights: this is the control, not DINOv2.' if random else ''
+    words = 'The encoder has random weights: this is the control, not DINOv2.'
+    control = words if is_control(info['encoder']['name']) else ''
     return info | dict(numbers=numbers, made=line, control=control)
 
 # %% ../nbs/internals/gallery.ipynb #851b9d89
@@ -133,12 +133,12 @@ class Runs:
         self.infos = {one['run']['name']: one for one in found} # sample → run → info.json
         self.samples = [] # what a gallery says of each
         for rank,one in zip(range(len(found), 0, -1), found):
-            info = one['run']
-            scores = info['numbers'] | {k: of['numbers']['run'] for k,of in one.items()}
-            facts = {k: info[k] for k in ('name','group','height','width')}
+            scores = one['run']['numbers'] | {k: of['numbers']['run'] for k,of in one.items()}
+            facts = {k: one['run'][k] for k in ('name','group','height','width')}
             self.samples.append(facts | dict(rank=rank, scores=scores))
-        self.probe = 'linear_probe' if 'linear_probe' in found[0]['run']['baselines'] else 'low_pass'
-        self.keys = list(dict.fromkeys(['target', *self.folders, self.probe, 'low_pass'])) # of the pictures
+        baselines = [k for k in ('linear_probe','scaled_probe') if f'{k}.png' in found[0]['run']['files']]
+        self.keys = ['target', *self.folders, *baselines, 'low_pass'] # of the pictures
+        self.probe = (*baselines, 'low_pass')[0]
 
 # %% ../nbs/internals/gallery.ipynb #97b5096e
 def pictures_of(
@@ -332,7 +332,7 @@ def make_demo(
 
 # %% ../nbs/internals/gallery.ipynb #5cc3ff16
 # what a demo is made by, beside what a pair is
-_SOURCES = SOURCES + 'decoder.py scores.py runs.py train.py inference.py gallery.py'.split()
+_SOURCES = SOURCES + 'decoder.py scores.py runs.py train.py samples.py inference.py gallery.py'.split()
 
 def sample_demo(
     encoder:str='mini', # see `load_encoder`

@@ -20,9 +20,8 @@ from accelerate.utils import broadcast_object_list, gather_object, set_seed
 from .core import DinoinvError, kind_of, listed, notice, progress, read_json
 from .core import save_json, settle, writing
 from .dataset import PairsDataset
-from .pairs import load_batches
 from .decoder import Decoder, LinearProbe, ScaledProbe, n_params, predict
-from .pairs import faulty_pairs, pairs_key
+from .pairs import faulty_pairs, load_batches, pairs_key
 from .runs import accelerator_for, check_best, check_finite, completed, epoch_line, load_baselines
 from .runs import load_checkpoint, name_of, save_checkpoint, set_peak, steps_of, take_up
 from .runs import write_baselines, write_epoch

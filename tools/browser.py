@@ -230,7 +230,10 @@ def gallery(site, shots):
                     check(scheme_of()==scheme, f'{scheme_of()} gallery on a {scheme} page')
                     check(page.evaluate('document.documentElement.scrollWidth <= innerWidth'), 'the page is wider than the screen')
                     check(not errors, errors)
+                    header = lambda: page.evaluate("getComputedStyle(document.querySelector('.navbar')).backgroundColor")
+                    before = header()
                     if size=='desktop': changes(scheme_of, page.get_by_role('button', name='Light or dark').click, 'the colours of the site were switched')
+                    check((header() != before) == (size=='desktop'), 'the header should have the colours of the page')
                 except (AssertionError, Error) as e: raise AssertionError(f'gallery, {size}, {scheme}: {e}') from e
                 finally: host.screenshot(path=shots/f'gallery-{size}-{scheme}.png')
                 page.close()
@@ -245,6 +248,8 @@ def shown(page, css):
     address = page.locator(css).evaluate("e => e.toDataURL('image/png')")
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(address.partition(',')[2]))).convert('RGB'))
 
+READERS = dict(decoder='decoder', scaled='scaled probe', linear='linear probe') # as the page has them, the first chosen
+
 def by_python(folder, image, encoder):
     "The target, its tokens, what each reader makes of them, and the scores: by the package, with the networks of the page"
     from PIL import Image
@@ -254,7 +259,7 @@ def by_python(folder, image, encoder):
     left,top = (image.width-SIZE)//2,(image.height-SIZE)//2
     target = to_tensor(image.crop((left, top, left+SIZE, top+SIZE)))[None]
     tokens = network(folder/f'{encoder}.onnx')(target)
-    pictures = {reader: network(folder/f'{encoder}-{reader}.onnx')(tokens).clamp(0,1) for reader in ('scaled','linear')}
+    pictures = {reader: network(folder/f'{encoder}-{reader}.onnx')(tokens).clamp(0,1) for reader in READERS}
     as_bytes = lambda x: to_bytes(x[0]).permute(1,2,0).numpy()
     scores = {reader: image_metrics(x, target)[0] for reader,x in pictures.items()}
     return as_bytes(target), tokens, {reader: as_bytes(x) for reader,x in pictures.items()}, scores
@@ -270,18 +275,18 @@ def settle(page, wait=60): until(lambda: page.locator('#try .stage').get_attribu
 def table(page):
     "encoder and reader → PSNR and SSIM, as they are shown"
     cells = page.locator('#try tbody tr').evaluate_all("o => o.map(r => [...r.querySelectorAll('td')].map(c => c.textContent))")
-    return {(e,r): row[2*i:2*i+2] for r,row in zip(('scaled','linear'), cells) for i,e in enumerate(('mini','control'))}
+    return {(e,r): row[2*i:2*i+2] for r,row in zip(READERS, cells) for i,e in enumerate(('mini','control'))}
 
 def agree(page, folder, image):
-    "Target, both readers of both encoders, scores and map must be what Python makes of `image`"
+    "Target, the readers of both encoders, scores and map must be what Python makes of `image`"
     import numpy as np
     from dinoinv.features import pca_rgb
-    worst,reader_names = 0,dict(linear='linear probe', scaled='scaled probe')
+    worst = 0
     for encoder,name in dict(control='random weights', mini='mini').items():
         press(page, name)
         target,tokens,pictures,scores = by_python(folder, image, encoder)
         check(apart(shown(page, '#try .left canvas'), target)==0, 'the target differs from the centre of the photo')
-        for reader,label in reader_names.items():
+        for reader,label in reversed(READERS.items()):
             press(page, label)
             worst = max(worst, apart(shown(page, '#try .right canvas'), pictures[reader]))
             psnr,ssim = map(float, table(page)[encoder, reader])
@@ -298,6 +303,7 @@ def agree(page, folder, image):
 def drive_tokens(page):
     "A token off and on, two swapped, fewer components: picture and scores follow, and come back"
     map_,right = page.locator('#try .map'),lambda: shown(page, '#try .right canvas')
+    press(page, 'scaled probe') # it reads a token and its neighbours alone
     before,psnr = right(),lambda: float(table(page)['mini','scaled'][0])
     high = psnr()
     def click(row, column):
@@ -316,6 +322,7 @@ def drive_tokens(page):
     for step in (0, 4, 9): keep.fill(str(step)); settle(page); scores.append(psnr())
     check(scores==sorted(scores) and scores[-1] < high, f'more components, better scores: {scores}')
     keep.focus(); page.keyboard.press('End'); settle(page); check(apart(right(), before) <= 1, 'all components are the tokens again')
+    press(page, 'decoder')
 
 def refused(page, name, kind, content, words):
     page.locator('#try .file').set_input_files(dict(name=name, mimeType=kind, buffer=content))
@@ -340,7 +347,7 @@ def try_(site, shots):
         page.goto(f'{url}/try.html'); page.locator('#try[data-ready]').wait_for()
         check(not any(re.search('onnx|wasm', a) for a in asked), 'networks should come when they are asked for')
         first,about = shown(page, '#try .right canvas'),json.loads((folder/'about.json').read_text())
-        check(table(page)['mini','scaled'][0]==f"{about['still']['scaled']['psnr']:.2f}", 'the first scores')
+        check(table(page)['mini','decoder'][0]==f"{about['still']['decoder']['psnr']:.2f}", 'the first scores')
         start = time.monotonic(); page.locator('#try .begin').click(); settle(page)
         print(f'try: networks and the first picture in {time.monotonic()-start:.1f} s')
         check(apart(shown(page, '#try .right canvas'), first) <= 2, 'the page and PyTorch in full precision should agree')
@@ -410,7 +417,7 @@ def fake_results(folder, blur):
         score = lambda o: image_metrics(to_tensor(o)[None], to_tensor(a)[None])[0]
         name = f'{t.family}__{t.name}__0_0'
         info = dict(name=name, group=t.family, height=196, width=196, scores=score(b), baselines=dict(low_pass=score(c)),
-            target=digest(a.tobytes()), encoder=dict(name='none, a blur', weights='0'*12, layers=None, fuse='concat', unit=14))
+            target=digest(a.tobytes()), encoder=dict(name='none, a blur', weights='0'*12, layers=None, fuse='concat', unit=14), files={})
         (folder/name).mkdir()
         for k,pixels in dict(pred=b, target=a).items(): Image.fromarray(pixels).save(folder/name/f'{k}.png')
         save_json(folder/name/'info.json', info)

@@ -117,7 +117,7 @@ import dinoinv.commands
 from dinoinv import DinoinvError, evaluate, load_decoder, load_encoder, save_textures
 from dinoinv.core import read_json
 from dinoinv.features import DEFAULT
-from dinoinv.inference import encoder_of
+from dinoinv.samples import encoder_of
 
 logging.set_verbosity_error()
 REGISTERS = 'facebook/dinov2-with-registers-small'

@@ -7,6 +7,7 @@ from base64 import b64decode
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
+from urllib.parse import unquote
 
 from bs4 import BeautifulSoup
 from PIL import Image
@@ -111,15 +112,26 @@ def contents(soup):
 
 # ---- the text ----
 
+def on_paper(image):
+    "Whether a picture is a figure drawn on white: its four corners are white, or transparent"
+    image = image.convert('RGBA')
+    corners = [image.getpixel((x, y)) for x in (0, image.width-1) for y in (0, image.height-1)]
+    return all(min(r, g, b) > 250 or a < 5 for r,g,b,a in corners)
+
 def pictures(soup, page):
-    "Pictures that stand in the page become files beside it, without loss, and come when they are looked at"
+    """Pictures that stand in the page become files beside it, without loss, and come when they are looked at.
+    Figures on white are marked, so that a dark page can give them a margin"""
     folder = page.with_name(page.stem+'_files')
     for img in soup.select('img[src]'):
         img['loading'],img['decoding'] = 'lazy','async'
         kind,_,content = img['src'].partition(';base64,')
-        if not content or kind=='data:image/svg+xml': continue
-        content,end = b64decode(content),kind.rpartition('/')[2]
-        image = Image.open(BytesIO(content))
+        file = page.parent/unquote(kind)
+        if content and kind!='data:image/svg+xml': image = Image.open(BytesIO(content := b64decode(content)))
+        elif file.suffix in ('.jpg','.png','.webp') and file.is_file(): image = Image.open(file)
+        else: continue
+        if on_paper(image) and not img.find_parent(class_='wipe'): img['class'] = [*img.get('class', []), 'paper']
+        if not content: continue
+        end = kind.rpartition('/')[2]
         if not img.get('width'): img['width'],img['height'] = image.size # the page doesn't jump when they come
         if end=='png':
             small = BytesIO()

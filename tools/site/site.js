@@ -1,7 +1,7 @@
 // ---- light or dark, as chosen here; the head of the page has set it already
 document.querySelector('.scheme').addEventListener('click', () => {
   const root = document.documentElement, dark = root.dataset.bsTheme !== 'dark'
-  root.dataset.bsTheme = dark ? 'dark' : 'light'
+  for (const o of document.querySelectorAll('[data-bs-theme]')) o.dataset.bsTheme = dark ? 'dark' : 'light' // the header has one of its own
   root.classList.toggle('quarto-dark', dark)
   try { localStorage.setItem('scheme', root.dataset.bsTheme) } catch { /* a private window */ }
 })

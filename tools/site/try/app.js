@@ -1,4 +1,4 @@
-// The page `try`: a photo → tokens → what two readers make of them, in this tab. Nothing is sent anywhere.
+// The page `try`: a photo → tokens → what three readers make of them, in this tab. Nothing is sent anywhere.
 
 import { canvasOf, clamp, el, errorOf, followTheme, hands, legend, pixels, place } from './stage.js'
 import { about, addressOf, networksOf } from './networks.js'
@@ -6,7 +6,7 @@ import { componentsOf, pcaColours, prepare, rebuilt, scoresOf } from './numbers.
 
 const VIEWS = { wipe: 'wipe', side: 'side by side', error: 'error map' }
 const ENCODERS = { mini: 'mini', control: 'random weights' }
-const READERS = { scaled: 'scaled probe', linear: 'linear probe' }
+const READERS = { decoder: 'decoder', scaled: 'scaled probe', linear: 'linear probe' } // the best first
 const ACTS = { off: 'turns it off', swap: 'swaps two' }
 const MOST = 50e6 // pixels: larger photos need more memory than a phone has
 const NO_WASM = 'This browser has no WebAssembly, so it cannot run the networks. Below is what they make of one texture.'
@@ -28,7 +28,7 @@ const $ = selector => root.querySelector(selector)
 // ---- what is shown ----
 
 const unchanged = () => Int32Array.from({ length: places }, (_, i) => i)
-const state = { view: 'wipe', at: 50, zoom: 1, x: 0, y: 0, encoder: 'mini', reader: 'scaled', act: 'off',
+const state = { view: 'wipe', at: 50, zoom: 1, x: 0, y: 0, encoder: 'mini', reader: 'decoder', act: 'off',
   keep: channels, order: unchanged() }
 let photo = null   // { img, name, width, height }
 let target = null  // { image, values, prepared, components: encoder → components of its tokens }
@@ -364,7 +364,7 @@ legend($('.legend'), about.colours, about.top)
 const { n, size: side } = about.fitted
 const hashes = Object.entries(about.encoders).map(([key, { weights }]) => `${ENCODERS[key]} (weights ${weights})`)
 $('.about').textContent = `Encoders: ${hashes.join(', ')}; layers: final. mini is a small DINOv2 of this project, not Meta's. ` +
-  `Both probes were fitted on ${n} generated textures of ${side} px and have seen no photo. Computed by ${about.runtime}.`
+  `All readers have learned from ${n} generated patches of ${side} px and have seen no photo. Computed by ${about.runtime}.`
 const bytes = Object.values(about.encoders.mini.files).reduce((a, b) => a + b, about.wasm)
 const [still, ...read] = await Promise.all(['target', ...Object.keys(READERS)].map(k => pixels(addressOf(`still-${k}.webp`))))
 setTarget(still)

@@ -40,9 +40,8 @@ async function load(key, progress) {
   const heard = n => progress(come += n, total)
   const contents = Promise.all(Object.keys(files).map(name => bytesOf(`${name}.onnx`, heard)))
   const [ort, models] = await Promise.all([startRuntime(heard), contents])
-  const sessions = []
-  for (const model of models) sessions.push(await ort.InferenceSession.create(model)) // one after the other
-  const [encoder, scaled, linear] = sessions
+  const sessions = {} // `mini` or `mini-linear` → its session
+  for (const [i, name] of Object.keys(files).entries()) sessions[name] = await ort.InferenceSession.create(models[i]) // one after the other
   const grid = about.size/about.unit
 
   async function run(session, input, output, values, shape) {
@@ -51,10 +50,10 @@ async function load(key, progress) {
   }
 
   return {
-    encode: pixels => run(encoder, 'pixels', 'tokens', pixels, [1, 3, about.size, about.size]),
+    encode: pixels => run(sessions[key], 'pixels', 'tokens', pixels, [1, 3, about.size, about.size]),
     read: async (reader, tokens) => {
-      const session = { scaled, linear }[reader], shape = [1, tokens.length/grid**2, grid, grid]
-      return (await run(session, 'features', 'picture', tokens, shape)).map(v => Math.max(0, Math.min(1, v)))
+      const shape = [1, tokens.length/grid**2, grid, grid]
+      return (await run(sessions[`${key}-${reader}`], 'features', 'picture', tokens, shape)).map(v => Math.max(0, Math.min(1, v)))
     },
   }
 }
