@@ -6,9 +6,11 @@
 __all__ = ['SILENT', 'LIMIT', 'MOST', 'check_range', 'psnr', 'low_pass', 'normalise', 'LinearProbe', 'bounded', 'Restored',
            'ScaledProbe', 'ResidualBlock', 'Decoder', 'n_params', 'cut', 'predict', 'evaluating', 'reconstruct']
 
-# %% ../nbs/02_decoder.ipynb #2516b6d6
+# %% ../nbs/02_decoder.ipynb #a4e6dc6d
+import math
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager, nullcontext
+from copy import deepcopy
 from functools import partial
 import torch, torch.nn as nn, torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin
@@ -145,7 +147,7 @@ def bounded(
     size = tokens.square().mean(1, keepdim=True).sqrt()
     return tokens*(LIMIT/size.clamp(min=LIMIT))
 
-# %% ../nbs/02_decoder.ipynb #94a9608b
+# %% ../nbs/02_decoder.ipynb #213b2ba8
 MOST = 3. # of the logarithm of a scale: a token may count twenty times as much as usual, or as little
 
 class Restored(nn.Module):
@@ -157,9 +159,12 @@ class Restored(nn.Module):
         super().__init__()
         self.register_buffer('mean', torch.zeros(in_dim)) # of the features, by channel
         self.register_buffer('std', torch.ones(in_dim))
+        self.inverse = nn.Linear(in_dim, 1) # the reciprocal of the scale, as far as it is linear
         self.numbers = nn.Sequential(nn.Linear(in_dim, hidden), nn.GELU(),
                                      nn.Linear(hidden, hidden), nn.GELU(), nn.Linear(hidden, 2))
-        nn.init.zeros_(self.numbers[-1].weight[0]) # a scale of 1 at first
+        nn.init.zeros_(self.inverse.weight) # a scale of 1 at first
+        nn.init.ones_(self.inverse.bias)
+        nn.init.zeros_(self.numbers[-1].weight[0])
         nn.init.zeros_(self.numbers[-1].bias)
 
     def tokens(self, features):
@@ -169,7 +174,8 @@ class Restored(nn.Module):
     def scale_and_shift(self, tokens):
         "Both numbers of each token, `(...,1)` each, for tokens `(...,C)`"
         log,shift = self.numbers(tokens).float().split(1, -1)
-        return (MOST*torch.tanh(log/MOST)).exp(), shift
+        inverse = self.inverse(tokens).float().clamp(min=math.exp(-MOST))
+        return (MOST*torch.tanh(log/MOST)).exp()/inverse, shift
 
     def forward(self, features):
         "What the LayerNorm was given, as far as the tokens tell"
@@ -193,6 +199,31 @@ class ScaledProbe(nn.Module, PyTorchModelHubMixin):
     def forward(self, features):
         "The pixels that the tokens stand for, `(B,3,unit·h,unit·w)`"
         return self.probe(self.restored(features))
+
+# %% ../nbs/02_decoder.ipynb #65b6f951
+@patch
+@torch.no_grad()
+def _fit_inverse(self:ScaledProbe, batches, ridge=1e-5):
+    "Find the linear map of a token that makes its patch, times what it says, most nearly linear in the token"
+    gram,power,cross,n = 0,0,0,0
+    for features,pixels in batches:
+        tokens = _exact(_windows(self.restored.tokens(features), 0))
+        x = torch.cat([tokens, torch.ones_like(tokens[:,:1])], 1)
+        quarters = F.adaptive_avg_pool2d(pixels, [2*side for side in features.shape[-2:]]) # little noise in them
+        t = _exact(_windows(F.pixel_unshuffle(quarters, 2), 0))
+        gram = gram + x.T@x
+        power = power + x.T@(x*t.square().sum(1, keepdim=True))
+        cross = cross + torch.stack([x.T@(x*colour[:,None]) for colour in t.T])
+        n += len(x)
+    gram = gram/n + ridge*torch.eye(len(gram)).to(gram)
+    cross = cross/n
+    left = power/n - (cross@torch.linalg.solve(gram, cross)).sum(0) # what no linear map explains
+    half = torch.linalg.cholesky(gram)
+    inner = torch.linalg.solve(half, torch.linalg.solve(half, left).T)
+    found = torch.linalg.solve(half.T, torch.linalg.eigh(inner).eigenvectors[:,:1])[:,0]
+    found = found/(gram@found)[-1] # a mean of 1
+    self.restored.inverse.weight.copy_(found[:-1])
+    self.restored.inverse.bias.copy_(found[-1])
 
 # %% ../nbs/02_decoder.ipynb #5f14eacc
 @patch
@@ -229,7 +260,21 @@ def _fit_numbers(self:ScaledProbe, tokens, products, steps, lr=2e-3):
         opt.zero_grad()
         sched.step()
 
-# %% ../nbs/02_decoder.ipynb #c5f459ae
+# %% ../nbs/02_decoder.ipynb #421ccf18
+@patch
+@torch.no_grad()
+def _refit(self:ScaledProbe, batches, reach=0):
+    "The linear probe of the restored tokens"
+    restored = ((self.restored(features), pixels) for features,pixels in batches)
+    self.probe = LinearProbe.fit(restored, self.unit, reach)
+
+@patch
+@torch.no_grad()
+def _error(self:ScaledProbe, batches):
+    "The mean squared error of the pixels"
+    errors = [(self(features)-pixels).square().mean((1,2,3)) for features,pixels in batches]
+    return torch.cat(errors).mean().item()
+
 @patch(cls_method=True)
 def fit(cls:ScaledProbe,
     batches:Callable,  # returns an iterator of `(features (B,C,h,w), pixels (B,3,unit·h,unit·w) in [0,1])`
@@ -239,22 +284,22 @@ def fit(cls:ScaledProbe,
     rounds:int=3,      # of probe and scale by turns
     steps:int=400,     # of Adam in each round
 )->ScaledProbe:
-    "The scaled probe of `batches`; its memory grows with their tokens"
+    "The scaled probe of `batches`, in the better of two ways; its memory grows with their tokens"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        self = cls(plain.in_dim, plain.unit, reach).to(plain.mean.device)
-        self.restored.mean.copy_(plain.mean)
-        self.restored.std.copy_(plain.std)
-        def refit(reach):
-            with torch.no_grad():
-                restored = ((self.restored(features), pixels) for features,pixels in batches())
-                self.probe = LinearProbe.fit(restored, self.unit, reach)
-
+        closed = cls(plain.in_dim, plain.unit, reach).to(plain.mean.device)
+        closed.restored.mean.copy_(plain.mean)
+        closed.restored.std.copy_(plain.std)
+        learned = deepcopy(closed)
+        closed._fit_inverse(batches())
+        closed._refit(batches())
         for _ in range(rounds):
-            refit(0)
-            self._fit_numbers(*self._products(batches()), steps)
-        refit(reach)
-    return self.requires_grad_(False).eval()
+            learned._refit(batches())
+            learned._fit_numbers(*learned._products(batches()), steps)
+        learned._refit(batches())
+    best = min(closed, learned, key=lambda probe: probe._error(batches()))
+    best._refit(batches(), reach)
+    return best.requires_grad_(False).eval()
 
 # %% ../nbs/02_decoder.ipynb #224f6b28
 class ResidualBlock(nn.Module):

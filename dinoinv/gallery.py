@@ -318,11 +318,11 @@ def make_demo(
         print(f'1/4  {n} textures -> {out}/photos')
         save_textures(out/'photos', n, seed, 308)
         print(f'2/4  features -> {out}/pairs')
-        enc = load_encoder(encoder)
+        enc = load_encoder(encoder, amp=False) # so that all machines get the same numbers
         side = 154//enc.patch*enc.patch # px
         prepare_pairs(out/'photos', out/'pairs', enc, patch=side, group_by='file', seed=seed)
         print(f'3/4  a decoder -> {out}/run')
-        cfg = TrainConfig(epochs=epochs, crop=side-enc.patch, val_crop=side, seed=seed)
+        cfg = TrainConfig(epochs=epochs, crop=side-enc.patch, val_crop=side, amp=False, seed=seed)
         train_decoder(out/'pairs', out/'run', cfg, resume=(out/'run/config.json').exists())
         print(f'4/4  reconstructions -> {out}/results')
         summary = evaluate(out/'run/best', out/'pairs', out/'results', resume=True)

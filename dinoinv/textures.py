@@ -639,7 +639,8 @@ def sample_pairs(
     encoder:str='mini', # see `load_encoder`
     **options, # for `prepare_pairs`
 )->Path: # the folder of pairs; the textures are in `photos` beside it
-    "Pairs of a few generated textures for tests: made on the first call, found again on later ones"
+    "Pairs of a few generated textures, exact: made on the first call, found again on later ones"
+    from dinoinv.features import load_encoder
     from dinoinv.prepare import prepare_pairs # which imports much
     made_by = [digest(files('dinoinv').joinpath(name).read_bytes()) for name in SOURCES]
     key = digest(repr((n, size, patch, encoder, sorted(options.items()), made_by)).encode())
@@ -649,5 +650,5 @@ def sample_pairs(
         if not (home/'pairs').is_dir():
             save_textures(home/'photos', n, size=size)
             with replacing(home/'pairs') as new:
-                prepare_pairs(home/'photos', new, encoder, patch=patch, **options)
+                prepare_pairs(home/'photos', new, load_encoder(encoder, amp=False), patch=patch, **options)
     return home/'pairs'
