@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['MATTERS', 'INK', 'SCALE', 'COLOURS', 'BAND', 'STYLE', 'ASSETS', 'PSNR', 'COSINE', 'DIFFERENCE', 'AXES', 'QUESTIONS',
            'ci', 'gain', 'score', 'verdict', 'encoders_of', 'panel', 'svg', 'name_of', 'plot_depth', 'plot_frequencies',
-           'hardest', 'plot_textures', 'plot_limits', 'plot_inversion', 'none_moved', 'figures', 'findings',
-           'write_report']
+           'hardest', 'plot_textures', 'plot_limits', 'plot_inversion', 'draw_unseen', 'none_moved', 'figures',
+           'findings', 'write_report']
 
 # %% ../nbs/internals/report.ipynb #64981c88
 from base64 import b64encode
@@ -18,13 +18,14 @@ from io import StringIO
 from itertools import cycle
 from operator import itemgetter
 from pathlib import Path
-import numpy as np
+import numpy as np, torch
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from .core import evenly, read_json, replacing, save_json
-from .scores import PERFECT, centres
+from .decoder import psnr
+from .scores import PERFECT, centres, ring_sums, rings
 
 # %% ../nbs/internals/report.ipynb #f62f8575
 def ci(
@@ -270,6 +271,65 @@ def plot_inversion(
     label = 'cosine of tokens with the originals (1: the same)'
     names = about['names']
     return _dots(rows, PSNR, names, xlabel='PSNR (dB)') + _dots(rows, COSINE, names, xlabel=label)
+
+# %% ../nbs/internals/report.ipynb #e6e167e3
+def _metamers(fig, x, made, numbers):
+    "The true picture and all others, and below each how it differs from the true one: grey where it doesn't"
+    axs = fig.subplots(2*len(made), 1+len(made['encoder']))
+    titles = dict(plain='plainest', decoded='decoder')
+    for i,((who,of),colour) in enumerate(zip(made.items(), COLOURS)):
+        for two,(name,y) in zip(axs[2*i:].T, dict(true=x, **of).items()):
+            title = f"{titles.get(name, f'layer {name}')}\n{psnr(y, x).item():.1f} dB"
+            if y is x: title = f"{numbers[who]['name']}:\ntrue picture"
+            two[0].set_title(title, color=colour)
+            for ax,shown in zip(two, (y, .5+(y-x)/2)): ax.imshow(shown[0].permute(1,2,0).numpy())
+    for ax in axs.flat: ax.axis('off')
+
+# %% ../nbs/internals/report.ipynb #1502e5e5
+def _spectra(ax, x, made, numbers, unit):
+    "Power of the true pictures, and of how metamers of the decoder's layer differ from them"
+    edges = rings(min(x.shape[-2:]), unit)
+    mean = x.mean((0,2,3), keepdim=True)
+    for (who,of),colour in zip(made.items(), COLOURS):
+        _,true,_,apart = ring_sums(of[numbers[who]['layer']], x, edges, unit, mean).mean(0).T
+        ax.loglog(centres(edges), apart, color=colour, label=numbers[who]['name'])
+    ax.loglog(centres(edges), true, color=SCALE, label='true pictures')
+    ticks = [.25,.5,1,2,4,7]
+    ax.minorticks_off()
+    ax.set(xticks=ticks, xticklabels=ticks, xlabel='cycles per token', ylabel='power',
+           title='how metamers differ')
+
+# %% ../nbs/internals/report.ipynb #c7f5a6b8
+def _bars(ax, numbers):
+    "Seen, with its interval, and guessed beyond it, by band"
+    for i,(of,colour) in enumerate(zip(numbers.values(), COLOURS)):
+        (seen,bounds),(restored,_) = (zip(*of['split'][key].values()) for key in ('seen','restored'))
+        y = np.arange(len(seen)) + .4*i
+        ax.barh(y, restored, .36, color=colour, alpha=.3, label='guessed')
+        ax.barh(y, seen, .36, color=colour, label='seen')
+        if all(bounds): ax.hlines(y, *zip(*bounds), color=INK)
+    ax.set_yticks(y, of['split']['seen'])
+    ax.invert_yaxis()
+    ax.set(xlim=(0,1), xlabel='share of the power of true pictures', title='seen, and guessed beyond it')
+
+@rc_context(STYLE)
+def draw_unseen(
+    x:torch.Tensor, # (B,3,H,W), the true pictures
+    numbers:dict,   # 'encoder' and, if there is one, 'control' → numbers from `measure_unseen`
+    made:dict,      # the same keys → its pictures
+    at:int=0,       # which picture to show
+    unit:int=14,    # px per token
+)->Figure:
+    "Metamers of one picture, the spectrum of all differences, and what is seen or guessed"
+    fig = Figure(figsize=(10,10), layout='constrained', facecolor='white')
+    above,below = fig.subfigures(2, 1, height_ratios=(2.2,1))
+    shown = {who: {name: y[at:at+1] for name,y in of.items()} for who,of in made.items()}
+    _metamers(above, x[at:at+1], shown, numbers)
+    left,right = below.subplots(1, 2)
+    _spectra(left, x, made, numbers, unit)
+    _bars(right, numbers)
+    below.legend(loc='outside lower center', ncols=4)
+    return fig
 
 # %% ../nbs/internals/report.ipynb #74bfa34b
 def none_moved(
