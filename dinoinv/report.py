@@ -25,7 +25,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from .core import evenly, read_json, replacing, save_json
 from .decoder import psnr
-from .scores import PERFECT, centres, ring_sums, rings
+from .scores import PERFECT, centres
 
 # %% ../nbs/internals/report.ipynb #f62f8575
 def ci(
@@ -273,62 +273,40 @@ def plot_inversion(
     return _dots(rows, PSNR, names, xlabel='PSNR (dB)') + _dots(rows, COSINE, names, xlabel=label)
 
 # %% ../nbs/internals/report.ipynb #e6e167e3
-def _metamers(fig, x, made, numbers):
+def _metamers(axs, x, made, colour, name):
     "The true picture and all others, and below each how it differs from the true one: grey where it doesn't"
-    axs = fig.subplots(2*len(made), 1+len(made['encoder']))
     titles = dict(plain='plainest', decoded='decoder')
-    for i,((who,of),colour) in enumerate(zip(made.items(), COLOURS)):
-        for two,(name,y) in zip(axs[2*i:].T, dict(true=x, **of).items()):
-            title = f"{titles.get(name, f'layer {name}')}\n{psnr(y, x).item():.1f} dB"
-            if y is x: title = f"{numbers[who]['name']}:\ntrue picture"
-            two[0].set_title(title, color=colour)
-            for ax,shown in zip(two, (y, .5+(y-x)/2)): ax.imshow(shown[0].permute(1,2,0).numpy())
-    for ax in axs.flat: ax.axis('off')
-
-# %% ../nbs/internals/report.ipynb #1502e5e5
-def _spectra(ax, x, made, numbers, unit):
-    "Power of the true pictures, and of how metamers of the decoder's layer differ from them"
-    edges = rings(min(x.shape[-2:]), unit)
-    mean = x.mean((0,2,3), keepdim=True)
-    for (who,of),colour in zip(made.items(), COLOURS):
-        _,true,_,apart = ring_sums(of[numbers[who]['layer']], x, edges, unit, mean).mean(0).T
-        ax.loglog(centres(edges), apart, color=colour, label=numbers[who]['name'])
-    ax.loglog(centres(edges), true, color=SCALE, label='true pictures')
-    ticks = [.25,.5,1,2,4,7]
-    ax.minorticks_off()
-    ax.set(xticks=ticks, xticklabels=ticks, xlabel='cycles per token', ylabel='power',
-           title='how metamers differ')
-
-# %% ../nbs/internals/report.ipynb #c7f5a6b8
-def _bars(ax, numbers):
-    "Seen, with its interval, and guessed beyond it, by band"
-    for i,(of,colour) in enumerate(zip(numbers.values(), COLOURS)):
-        (seen,bounds),(restored,_) = (zip(*of['split'][key].values()) for key in ('seen','restored'))
-        y = np.arange(len(seen)) + .4*i
-        ax.barh(y, restored, .36, color=colour, alpha=.3, label='guessed')
-        ax.barh(y, seen, .36, color=colour, label='seen')
-        if all(bounds): ax.hlines(y, *zip(*bounds), color=INK)
-    ax.set_yticks(y, of['split']['seen'])
-    ax.invert_yaxis()
-    ax.set(xlim=(0,1), xlabel='share of the power of true pictures', title='seen, and guessed beyond it')
+    for two,(kind,y) in zip(axs.T, dict(true=x, **made).items()):
+        title = f"{titles.get(kind, f'layer {kind}')}\n{psnr(y, x)[0]:.1f} dB"
+        if y is x: title = f'{name}:\ntrue picture'
+        two[0].set_title(title, color=colour)
+        for ax,shown in zip(two, (y, .5+(y-x)/2)):
+            ax.imshow(shown[0].permute(1,2,0).numpy())
+            ax.axis('off')
 
 @rc_context(STYLE)
 def draw_unseen(
     x:torch.Tensor, # (B,3,H,W), the true pictures
     numbers:dict,   # 'encoder' and, if there is one, 'control' → numbers from `measure_unseen`
     made:dict,      # the same keys → its pictures
-    at:int=0,       # which picture to show
-    unit:int=14,    # px per token
 )->Figure:
-    "Metamers of one picture, the spectrum of all differences, and what is seen or guessed"
-    fig = Figure(figsize=(10,10), layout='constrained', facecolor='white')
-    above,below = fig.subfigures(2, 1, height_ratios=(2.2,1))
-    shown = {who: {name: y[at:at+1] for name,y in of.items()} for who,of in made.items()}
-    _metamers(above, x[at:at+1], shown, numbers)
-    left,right = below.subplots(1, 2)
-    _spectra(left, x, made, numbers, unit)
-    _bars(right, numbers)
-    below.legend(loc='outside lower center', ncols=4)
+    "Metamers of the first picture, and what is seen or guessed in all of them, by band"
+    fig = Figure(figsize=(10,2.2+3.2*len(made)), layout='constrained', facecolor='white')
+    above,below = fig.subfigures(2, 1, height_ratios=(3.2*len(made), 2.2))
+    rows = above.subplots(2*len(made), 1+len(made['encoder']))
+    names = dict(encoder=numbers['encoder']['name'], control='its control')
+    ax = below.subplots()
+    for i,(who,of,colour) in enumerate(zip(made, numbers.values(), COLOURS)):
+        _metamers(rows[2*i:2*i+2], x, made[who], colour, names[who])
+        (seen,bounds),(restored,_) = (zip(*of['split'][key].values()) for key in ('seen','restored'))
+        y = np.arange(len(seen)) + .4*i
+        ax.barh(y, restored, .36, color=colour, alpha=.3, label=f'{names[who]}: guessed')
+        ax.barh(y, seen, .36, color=colour, label='seen')
+        if all(bounds): ax.hlines(y, *zip(*bounds), color=INK)
+    ax.set_yticks(y, of['split']['seen'])
+    ax.invert_yaxis()
+    ax.set(xlim=(0,1), xlabel='share of the power of the true pictures: seen, and guessed beyond it')
+    below.legend(loc='outside right center')
     return fig
 
 # %% ../nbs/internals/report.ipynb #74bfa34b
