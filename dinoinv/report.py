@@ -284,6 +284,7 @@ def _metamers(axs, x, made, colour, name):
             ax.imshow(shown[0].permute(1,2,0).numpy())
             ax.axis('off')
 
+# %% ../nbs/internals/report.ipynb #a531c460
 @rc_context(STYLE)
 def draw_unseen(
     x:torch.Tensor, # (B,3,H,W), the true pictures
