@@ -21,7 +21,7 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec
 # %% ../nbs/reference/commands.ipynb #836fbeb7
 from .core import DinoinvError, read_json, reason
 from .export import export_onnx
-from .features import DEFAULT
+from .models import DEFAULT
 from .gallery import Gallery, make_demo
 from .inference import evaluate, score_table
 from .pairs import PrepareConfig

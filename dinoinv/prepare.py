@@ -18,7 +18,8 @@ import numpy as np, torch
 from fastcore.meta import delegates
 from .core import DinoinvError, listed, reason
 from .dataset import patch_boxes, split_groups
-from .features import DEFAULT, Encoder, channels_of, check_layers, encoder_line, load_encoder
+from .features import Encoder, channels_of, check_layers, encoder_line, load_encoder
+from .models import DEFAULT
 from .pairs import PrepareConfig, ahead, batches_by_shape, made_from, pair_bytes, send, write_pairs
 from .photos import MAX_MPX
 from .sources import Photo, check_apart, choice_line, open_source, place_of, read_photo, survey

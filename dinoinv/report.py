@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['MATTERS', 'INK', 'SCALE', 'COLOURS', 'BAND', 'STYLE', 'ASSETS', 'PSNR', 'COSINE', 'DIFFERENCE', 'AXES', 'QUESTIONS',
            'ci', 'gain', 'score', 'verdict', 'encoders_of', 'panel', 'svg', 'name_of', 'plot_depth', 'plot_frequencies',
-           'hardest', 'plot_textures', 'plot_limits', 'plot_inversion', 'none_moved', 'figures', 'findings',
-           'write_report']
+           'hardest', 'plot_textures', 'plot_limits', 'plot_inversion', 'draw_unseen', 'none_moved', 'figures',
+           'findings', 'write_report']
 
 # %% ../nbs/internals/report.ipynb #64981c88
 from base64 import b64encode
@@ -18,12 +18,13 @@ from io import StringIO
 from itertools import cycle
 from operator import itemgetter
 from pathlib import Path
-import numpy as np
+import numpy as np, torch
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from .core import evenly, read_json, replacing, save_json
+from .decoder import psnr
 from .scores import PERFECT, centres
 
 # %% ../nbs/internals/report.ipynb #f62f8575
@@ -270,6 +271,44 @@ def plot_inversion(
     label = 'cosine of tokens with the originals (1: the same)'
     names = about['names']
     return _dots(rows, PSNR, names, xlabel='PSNR (dB)') + _dots(rows, COSINE, names, xlabel=label)
+
+# %% ../nbs/internals/report.ipynb #e6e167e3
+def _metamers(axs, x, made, colour, name):
+    "The true picture and all others, and below each how it differs from the true one: grey where it doesn't"
+    titles = dict(plain='plainest', decoded='decoder')
+    for two,(kind,y) in zip(axs.T, dict(true=x, **made).items()):
+        title = f"{titles.get(kind, f'layer {kind}')}\n{psnr(y, x)[0]:.1f} dB"
+        if y is x: title = f'{name}:\ntrue picture'
+        two[0].set_title(title, color=colour)
+        for ax,shown in zip(two, (y, .5+(y-x)/2)):
+            ax.imshow(shown[0].permute(1,2,0).numpy())
+            ax.axis('off')
+
+# %% ../nbs/internals/report.ipynb #a531c460
+@rc_context(STYLE)
+def draw_unseen(
+    x:torch.Tensor, # (B,3,H,W), the true pictures
+    numbers:dict,   # 'encoder' and, if there is one, 'control' → numbers from `measure_unseen`
+    made:dict,      # the same keys → its pictures
+)->Figure:
+    "Metamers of the first picture, and what is seen or guessed in all of them, by band"
+    fig = Figure(figsize=(10,2.2+3.2*len(made)), layout='constrained', facecolor='white')
+    above,below = fig.subfigures(2, 1, height_ratios=(3.2*len(made), 2.2))
+    rows = above.subplots(2*len(made), 1+len(made['encoder']))
+    names = dict(encoder=numbers['encoder']['name'], control='its control')
+    ax = below.subplots()
+    for i,(who,of,colour) in enumerate(zip(made, numbers.values(), COLOURS)):
+        _metamers(rows[2*i:2*i+2], x, made[who], colour, names[who])
+        (seen,bounds),(restored,_) = (zip(*of['split'][key].values()) for key in ('seen','restored'))
+        y = np.arange(len(seen)) + .4*i
+        ax.barh(y, restored, .36, color=colour, alpha=.3, label=f'{names[who]}: guessed')
+        ax.barh(y, seen, .36, color=colour, label='seen')
+        if all(bounds): ax.hlines(y, *zip(*bounds), color=INK)
+    ax.set_yticks(y, of['split']['seen'])
+    ax.invert_yaxis()
+    ax.set(xlim=(0,1), xlabel='share of the power of the true pictures: seen, and guessed beyond it')
+    below.legend(loc='outside right center')
+    return fig
 
 # %% ../nbs/internals/report.ipynb #74bfa34b
 def none_moved(
