@@ -6,7 +6,7 @@
 __all__ = ['SILENT', 'LIMIT', 'MOST', 'check_range', 'psnr', 'low_pass', 'normalise', 'LinearProbe', 'bounded', 'Restored',
            'ScaledProbe', 'ResidualBlock', 'Decoder', 'n_params', 'cut', 'predict', 'evaluating', 'reconstruct']
 
-# %% ../nbs/02_decoder.ipynb #a4e6dc6d
+# %% ../nbs/02_decoder.ipynb #9bf14895
 import math
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager, nullcontext
@@ -147,7 +147,8 @@ def bounded(
     size = tokens.square().mean(1, keepdim=True).sqrt()
     return tokens*(LIMIT/size.clamp(min=LIMIT))
 
-# %% ../nbs/02_decoder.ipynb #213b2ba8
+# %% ../nbs/02_decoder.ipynb #aa7ed97e
+# long: a network and how it begins
 MOST = 3. # of the logarithm of a scale: a token may count twenty times as much as usual, or as little
 
 class Restored(nn.Module):
@@ -200,7 +201,7 @@ class ScaledProbe(nn.Module, PyTorchModelHubMixin):
         "The pixels that the tokens stand for, `(B,3,unit·h,unit·w)`"
         return self.probe(self.restored(features))
 
-# %% ../nbs/02_decoder.ipynb #65b6f951
+# %% ../nbs/02_decoder.ipynb #4ae19cdd
 @patch
 @torch.no_grad()
 def _fit_inverse(self:ScaledProbe, batches, ridge=1e-5):
@@ -209,7 +210,8 @@ def _fit_inverse(self:ScaledProbe, batches, ridge=1e-5):
     for features,pixels in batches:
         tokens = _exact(_windows(self.restored.tokens(features), 0))
         x = torch.cat([tokens, torch.ones_like(tokens[:,:1])], 1)
-        quarters = F.adaptive_avg_pool2d(pixels, [2*side for side in features.shape[-2:]]) # little noise in them
+        sides = [2*side for side in features.shape[-2:]]
+        quarters = F.adaptive_avg_pool2d(pixels, sides) # of patches: there is little noise in them
         t = _exact(_windows(F.pixel_unshuffle(quarters, 2), 0))
         gram = gram + x.T@x
         power = power + x.T@(x*t.square().sum(1, keepdim=True))
@@ -260,7 +262,7 @@ def _fit_numbers(self:ScaledProbe, tokens, products, steps, lr=2e-3):
         opt.zero_grad()
         sched.step()
 
-# %% ../nbs/02_decoder.ipynb #421ccf18
+# %% ../nbs/02_decoder.ipynb #7ce8e788
 @patch
 @torch.no_grad()
 def _refit(self:ScaledProbe, batches, reach=0):
