@@ -28,9 +28,9 @@ DIAGRAMS = {
         photo=(0,0,'photo','in a texture group'), patch=(1,0,'patch','(3, 518, 518)'), feat=(2,0,'features','(384, 37, 37)'), disk=(3,.5,'pair on disk','in one split'),
         win=(4,0,'window of tokens','(384, 14, 14)'), crop=(4,1,'crop of pixels','(3, 192, 192)'), rgb=(2,1,'pixels','(3, 518, 518)')),
         'photo>patch patch>feat patch>rgb feat>disk rgb>disk disk>win disk>crop'),
-    '02_decoder': ('decoder', 'Tokens go two ways: through ten residual blocks, and through a shortcut that starts as the scaled probe: a small network finds a scale and a shift for each token, and a linear map of 3×3 tokens makes pixels. The sum is the picture.', dict(
+    '02_decoder': ('decoder', 'Tokens go two ways: through ten residual blocks, and through a shortcut that starts as the scaled probe: each token gets a scale and a shift, and a linear map of 3×3 tokens makes pixels. The sum is the picture.', dict(
         tok=(0,.5,'tokens','(C, h, w)'), inn=(1,0,'1×1 convolution','(112, h, w)'), blocks=(2,0,'10 residual blocks',"3×3 convolutions"), out=(3,0,'3×3 convolution','3·14² channels'),
-        scale=(1,1,'scale and shift','a small network'), restored=(2,1,'restored tokens','(C+2, h, w)'), short=(3,1,'linear map','of 3×3 tokens'), img=(4,.5,'picture','(3, 14h, 14w)')),
+        scale=(1,1,'scale and shift','of each token'), restored=(2,1,'restored tokens','(C+2, h, w)'), short=(3,1,'linear map','of 3×3 tokens'), img=(4,.5,'picture','(3, 14h, 14w)')),
         'tok>inn inn>blocks blocks>out out>img tok>scale scale>restored restored>short short>img'),
     '03_train': ('training', 'A window of tokens goes through the decoder; the L1 distance to the target crop says how Adam changes it.', dict(
         win=(0,0,'window of tokens','(384, 14, 14)'), dec=(1,0,'decoder*','2.4–3.8 M parameters'), pred=(2,0,'prediction','(3, 192, 192)'), l1=(3,0,'L1','mean absolute error'),
