@@ -201,10 +201,10 @@ class ScaledProbe(nn.Module, PyTorchModelHubMixin):
         "The pixels that the tokens stand for, `(B,3,unit·h,unit·w)`"
         return self.probe(self.restored(features))
 
-# %% ../nbs/02_decoder.ipynb #4ae19cdd
+# %% ../nbs/02_decoder.ipynb #bd7e3bbc
 @patch
 @torch.no_grad()
-def _fit_inverse(self:ScaledProbe, batches, ridge=1e-5):
+def _fit_inverse(self:ScaledProbe, batches, ridge=1e-6):
     "Find the linear map of a token that makes its patch, times what it says, most nearly linear in the token"
     gram,power,cross,n = 0,0,0,0
     for features,pixels in batches:
@@ -217,13 +217,11 @@ def _fit_inverse(self:ScaledProbe, batches, ridge=1e-5):
         power = power + x.T@(x*t.square().sum(1, keepdim=True))
         cross = cross + torch.stack([x.T@(x*colour[:,None]) for colour in t.T])
         n += len(x)
-    gram = gram/n + ridge*torch.eye(len(gram)).to(gram)
-    cross = cross/n
-    left = power/n - (cross@torch.linalg.solve(gram, cross)).sum(0) # what no linear map explains
-    half = torch.linalg.cholesky(gram)
-    inner = torch.linalg.solve(half, torch.linalg.solve(half, left).T)
-    found = torch.linalg.solve(half.T, torch.linalg.eigh(inner).eigenvectors[:,:1])[:,0]
-    found = found/(gram@found)[-1] # a mean of 1
+    eye = torch.eye(len(gram)).to(gram)
+    explained = cross@torch.linalg.solve(gram + 1e-5*n*eye, cross) # by a linear map of the token
+    left = power - explained.sum(0) + ridge*power.diagonal().mean().clamp(min=1e-9)*eye
+    found = torch.linalg.solve(left, gram[-1])
+    found = found*n/(found@gram[-1]) # a mean of 1
     self.restored.inverse.weight.copy_(found[:-1])
     self.restored.inverse.bias.copy_(found[-1])
 
