@@ -19,40 +19,32 @@ from dinoinv.train import fit_probes, validate
 
 def photo_of(name): return name.split('__')[0]
 
-def of_photos(pairs, chosen):
-    "Training patches of these photos"
-    every = PairsDataset(pairs, 'train')
-    return PairsDataset(pairs, 'train', skip=[name for name in every.names if photo_of(name) not in chosen])
-
-def some_of(pairs, ds, n=150):
-    "So many whole patches of a dataset, evenly"
-    chosen = {*evenly(ds.names, n)}
-    return PairsDataset(pairs, 'train', None, random=False, skip=[name for name in ds.names if name not in chosen] + skipped(pairs, ds))
-
-def skipped(pairs, ds): return [name for name in PairsDataset(pairs, 'train').names if name not in {*ds.names}]
-
-def scored(probe, *datasets): return [average(validate(probe, ds))['psnr'] for ds in datasets]
+def only(pairs, names):
+    "The training patches of these names"
+    return PairsDataset(pairs, 'train', skip={*PairsDataset(pairs, 'train').names}-{*names})
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('pairs', help='folder written by dinoinv_prepare')
     p.add_argument('--hidden', help='pairs of the last hidden state of the same photos')
     o = p.parse_args()
-    whole,val = PairsDataset(o.pairs, 'train'),PairsDataset(o.pairs, 'val', None, random=False)
+    vals = {pairs: PairsDataset(pairs, 'val', None, random=False) for pairs in (o.pairs,o.hidden) if pairs}
+    whole = PairsDataset(o.pairs, 'train')
     photos = sorted({photo_of(name) for name in whole.names})
     rows = []
     for share in (8,4,2,1):
         chosen = {*evenly(photos, len(photos)//share)}
-        ds = of_photos(o.pairs, chosen)
-        row = dict(photos=len(chosen), patches=len(ds))
-        for name,probe in fit_probes(ds).items(): row[name] = dict(zip(('fitted','validation'), scored(probe, some_of(o.pairs, ds), val)))
+        names = [name for name in whole.names if photo_of(name) in chosen]
+        def scored(probe, pairs):
+            parts = dict(fitted=only(pairs, evenly(names, 150)).uncropped(), validation=vals[pairs])
+            return {part: average(validate(probe, ds))['psnr'] for part,ds in parts.items()}
+        row = dict(photos=len(chosen), patches=len(names))
+        for name,probe in fit_probes(only(o.pairs, names)).items(): row[name] = scored(probe, o.pairs)
         if o.hidden:
-            of_hidden = of_photos(o.hidden, chosen)
-            batches = ((b['features'], b['target']) for b in load_batches(of_hidden.uncropped(), 8))
-            probe = LinearProbe.fit(batches, ds.unit, reach=1)
-            row['before_layernorm'] = dict(zip(('fitted','validation'), scored(probe, some_of(o.hidden, of_hidden), PairsDataset(o.hidden, 'val', None, random=False))))
+            batches = ((b['features'], b['target']) for b in load_batches(only(o.hidden, names).uncropped(), 8))
+            row['before_layernorm'] = scored(LinearProbe.fit(batches, whole.unit, reach=1), o.hidden)
         rows.append(row)
         print(row, flush=True)
-        save_json(Path(__file__).with_suffix('.json'), dict(encoder=encoder_line(whole.meta['encoder']), validation=len(val), rows=rows))
+        save_json(Path(__file__).with_suffix('.json'), dict(encoder=encoder_line(whole.meta['encoder']), validation=len(vals[o.pairs]), rows=rows))
 
 if __name__ == '__main__': main()
