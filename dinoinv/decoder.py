@@ -298,7 +298,7 @@ def fit(cls:ScaledProbe,
             learned._fit_numbers(*learned._products(batches()), steps)
         learned._refit(batches())
     best = min(closed, learned, key=lambda probe: probe._error(batches()))
-    best._refit(batches(), reach)
+    if reach: best._refit(batches(), reach)
     return best.requires_grad_(False).eval()
 
 # %% ../nbs/02_decoder.ipynb #224f6b28

@@ -7,17 +7,15 @@ __all__ = ['load_results', 'contact_sheet', 'Runs', 'pictures_of', 'data_of', 'G
            'sample_demo']
 
 # %% ../nbs/internals/gallery.ipynb #4d2aa936
-import json, tempfile
+import json
 from base64 import b64encode
 from contextlib import redirect_stdout
-from importlib.resources import files
 from io import BytesIO, StringIO
 from math import inf
 from os.path import commonpath, relpath
 from pathlib import Path
 import numpy as np
 from anywidget import AnyWidget
-from filelock import FileLock
 from IPython.display import display
 from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
@@ -25,7 +23,7 @@ from PIL import Image
 from traitlets import Unicode
 
 # %% ../nbs/internals/gallery.ipynb #ddeb3e15
-from .core import DinoinvError, digest, evenly, listed, notice, progress, read_json, reason
+from .core import DinoinvError, evenly, listed, notice, progress, read_json, reason
 from .core import replacing, writing
 from .decoder import low_pass
 from .features import encoder_line, is_control, load_encoder
@@ -33,7 +31,7 @@ from .inference import ERROR_TOP, evaluate, inferno, to_image
 from .photos import to_tensor
 from .prepare import prepare_pairs
 from .runs import epoch_line
-from .textures import SOURCES, save_textures
+from .textures import SOURCES, fixture, save_textures
 from .train import TrainConfig, train_decoder
 
 # %% ../nbs/internals/gallery.ipynb #7460233a
@@ -339,10 +337,6 @@ def sample_demo(
     **options,          # for `make_demo`
 )->Path: # its folder: `photos`, `pairs`, `run`, `results`
     "A demo for chapters: made on the first call, found again on later ones"
-    made_by = [digest(files('dinoinv').joinpath(name).read_bytes()) for name in _SOURCES]
-    key = digest(repr((encoder, sorted(options.items()), made_by)).encode())
-    home = Path(tempfile.gettempdir())/'dinoinv-fixtures'/key
-    home.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f'{home}.lock'), redirect_stdout(StringIO()): # several notebooks are tested at once
+    with fixture(_SOURCES, encoder, sorted(options.items())) as home, redirect_stdout(StringIO()):
         if not (home/'gallery.html').exists(): make_demo(home, encoder, **options)
     return home
