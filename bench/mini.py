@@ -23,6 +23,13 @@ def mean_ci(values, groups=None):
     "Mean and 95 % interval as text"
     return f"{np.mean(values):.2f} ({', '.join(f'{v:.2f}' for v in bootstrap_ci(values, groups) or ())})"
 
+def patches(pairs, split, most=None):
+    "Square patches of a split, at most so many, and the photo that each is of"
+    ds = PairsDataset(pairs, split, None, random=False)
+    which = np.linspace(0, len(ds)-1, min(most or len(ds), len(ds))).astype(int)
+    which = [i for i in which if ds.sizes[i] == (252,252)]
+    return torch.stack([ds[i]['target'] for i in which]).float()/255, [ds.names[i].split('__')[0] for i in which]
+
 @torch.no_grad()
 def sees(enc, photos, folder):
     "Leave-one-out 5-NN over the photos' classes: right or wrong for each"
@@ -79,12 +86,7 @@ def main(photos:str,            # folder of photos, a folder for each class
     enc = load_encoder(encoder)
     encs = [enc, control(enc)]
     found = survey(photos, group_by='file').photos
-    def patches(split, k=None):
-        ds = PairsDataset(pairs, split, None, random=False)
-        which = np.linspace(0, len(ds)-1, min(k or len(ds), len(ds))).astype(int)
-        which = [i for i in which if ds.sizes[i] == (252,252)]
-        return torch.stack([ds[i]['target'] for i in which]).float()/255, [ds.names[i].split('__')[0] for i in which]
-    (train,_),(test,groups) = patches('train', n),patches('test')
+    (train,_),(test,groups) = patches(pairs, 'train', n),patches(pairs, 'test')
     print(f"{len(train)} training patches, {len(test)} test patches of {len(set(groups))} photos; {len(found)} photos in {len({p.path.split('/')[0] for p in found})} classes\n")
     print('| | ' + ' | '.join(f'{e.name} ({e.weights})' for e in encs) + ' | difference |\n|---|---|---|---|')
     path = Path(__file__).with_suffix('.json')

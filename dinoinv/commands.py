@@ -15,6 +15,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Annotated, get_args, get_origin, get_type_hints
 import tyro
+from torch import distributed
 from tyro.conf import OmitArgPrefixes
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec
 
@@ -97,6 +98,8 @@ def command(
             args = read(settings, words, name)
             _refuse_empty(args)
             status = main(args)
+            if distributed.is_available() and distributed.is_initialized():
+                distributed.destroy_process_group() # else a thread of it may abort the exit
         except (Exception, KeyboardInterrupt) as e:
             if '--debug' in words: raise
             print(f'{name}: {_in_full(e)}', file=sys.stderr)

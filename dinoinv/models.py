@@ -237,10 +237,11 @@ def _try_out(model, name, forward):
 def random_model(
     cls:type, # of a model of `transformers`
     config,   # its configuration
+    seed:int=0, # of the weights
 )->nn.Module:
     "A model with random weights, the same on each call and in all library versions"
     with torch.random.fork_rng(devices=[]): model = cls(config) # it draws weights of its own
-    rng = np.random.RandomState(0)
+    rng = np.random.RandomState(seed)
     spread = getattr(config, 'initializer_range', .02) # cut off at 2, says DINOv2: never reached
     for name,p in model.named_parameters():
         if name.endswith('bias') or 'mask_token' in name: nn.init.zeros_(p)
