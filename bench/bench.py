@@ -102,7 +102,7 @@ def feed(n=64, side=518):
     if not photos.exists():
         photos.mkdir()
         for i,texture in enumerate(sample_textures(n, 0, side)): texture.image.save(photos/f'{i}.jpg', quality=95)
-    enc = load_encoder('untrained', amp=False)
+    enc = load_encoder('untrained')
     features = torch.randn(enc.dim, side//enc.patch, side//enc.patch).half()
     enc.device = 'meta' # of PyTorch's: nothing is copied to it, and nothing computed there
     enc.grids = lambda x, layers, fuse: features.expand(len(x), -1, -1, -1)
@@ -172,7 +172,7 @@ def extract():
     "Images/s of `encode` beside a plain loop over transformers, and its share of the machine's peak"
     from transformers import BitImageProcessor
     from dinoinv.features import load_encoder
-    enc,plain = load_encoder('untrained'),load_encoder('untrained', amp=False).model
+    enc,plain = load_encoder('untrained', amp=True),load_encoder('untrained').model
     dtype = enc.dtype or torch.float32
     found = {}
     for side in (224,518):

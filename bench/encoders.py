@@ -52,7 +52,7 @@ def main(pairs:str,      # of real photos, see bench/mini.py
          out:str,        # folder for demos
          encoders:str=''): # folders of more encoders, separated by commas
     "See the head of this file"
-    out,mini = Path(out),load_encoder('mini', amp=False)
+    out,mini = Path(out),load_encoder('mini')
     names = {'mini': 'mini', 'control': 'untrained:mini'}
     for seed,folder in enumerate(filter(None, encoders.split(',')), 1):
         names[f'mini, seed {seed}'] = folder
@@ -60,7 +60,7 @@ def main(pairs:str,      # of real photos, see bench/mini.py
     (train,_),(test,photos) = patches(pairs, 'train', 480),patches(pairs, 'test')
     generated,real,about = {},{},{}
     for who,name in names.items():
-        enc = load_encoder(name, amp=False)
+        enc = load_encoder(name)
         generated[who],pictures = on_generated(name, out/who.replace(', seed ', '-'))
         real[who] = scales(enc, train, test)
         about[who] = dict(weights=enc.weights, varies=constant_part(enc, train))

@@ -280,7 +280,7 @@ def dinoinv_demo(args:Demo):
     summary = make_demo(args.out, args.encoder, args.n, args.epochs, args.seed)
     print(f'\n{score_table(summary)}\n')
     print(f'in {time.perf_counter()-start:.0f} s. Also look at')
-    for name in ('reconstructions.png', 'run/loss_plot.png', 'results/*/compare_pred_target.png'):
+    for name in ('run/loss_plot.png', 'results/*/compare_pred_target.png'):
         print(f'  {args.out}/{name}')
     encoder = summary['encoder']['name']
     if encoder != DEFAULT:

@@ -96,7 +96,7 @@ def _write(module, x, sides, out, half, about):
 def _inputs(size, decoder, enc):
     "An example of what the graph takes, and its free sides"
     if not size: return torch.randn(1, decoder.in_dim, 18, 17), {2: 'height', 3: 'width'}
-    if enc.dtype: raise DinoinvError(f'{enc.name} is in half precision: use load_encoder(…, amp=False)')
+    if enc.dtype: raise DinoinvError(f'{enc.name} is in half precision: load it without amp')
     if size%enc.patch: raise DinoinvError(f'size={size}: give a multiple of {enc.patch}, px of a patch')
     return torch.rand(1, 3, size, size), {}
 
@@ -113,7 +113,7 @@ def export_onnx(
         raise DinoinvError(f"{e.name} is missing: pip install 'dinoinv[export]'") from None
     if isinstance(decoder, (str,Path)): decoder,_ = load_decoder(decoder)
     made_by,enc = getattr(decoder, 'encoder', None),None
-    if size: enc,made_by = encoder_of(made_by, encoder, 'cpu', amp=False)
+    if size: enc,made_by = encoder_of(made_by, encoder, 'cpu')
     made_by = made_by or dict(layers=None, fuse='concat')
     x,sides = _inputs(size, decoder, enc)
     about = made_by | dict(decoder=type(decoder).__name__ if decoder else None, half=half)

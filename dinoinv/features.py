@@ -37,7 +37,7 @@ class Encoder:
         name:str,            # what to call it in files and figures
         revision:str|None=None, # commit of the weights on the hub
         device:str|None=None,   # default: the fastest there is
-        amp:bool=True,       # half precision, where it is native
+        amp:bool=False,      # half precision, where it is native: faster, and less exact
         mean:tuple=MEAN,     # of the pixels it was trained on, by colour: ImageNet's, as for DINOv2
         std:tuple=STD,       # likewise
         **forward,           # what else to tell `model`, such as `interpolate_pos_encoding=True`
@@ -151,7 +151,7 @@ def load_encoder(
     name:str|Path=DEFAULT,  # see the table above
     revision:str|None=None, # hub branch, tag or commit
     device:str|None=None,   # 'cuda', 'mps' or 'cpu'; default: the fastest there is
-    amp:bool=True,          # half precision, where it is native
+    amp:bool=False,         # half precision, where it is native: faster, and less exact
 )->Encoder:
     "A frozen vision transformer; raises `DinoinvError` if it can't be had, or has no patch tokens"
     name = str(name) # a folder may come as a `Path`

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MEAN', 'STD', 'FROM_HUB', 'DEFAULT', 'REMEDY', 'MINI', 'weights_hash', 'encoder_hash', 'best_device', 'amp_dtype',
-           'sliced_attention', 'to_half', 'run_model', 'patch_tokens', 'from_hub', 'random_model', 'load_model']
+           'to_half', 'run_model', 'patch_tokens', 'from_hub', 'random_model', 'load_model']
 
 # %% ../nbs/internals/models.ipynb #54292d6f
 import inspect, os
@@ -47,9 +47,6 @@ def best_device()->str: # 'cuda', 'mps' or 'cpu'
     if torch.cuda.is_available(): return 'cuda'
     return 'mps' if torch.backends.mps.is_available() else 'cpu'
 
-def _cpu_can()->dict: # names of what a CPU may have, such as 'amx_bf16'
-    return getattr(torch.cpu, 'get_capabilities', dict)() # new in PyTorch; before it, float32 is safe
-
 def amp_dtype(
     device:str, # 'cuda', 'mps' or 'cpu'
 )->torch.dtype|None: # None where half precision is not native, so would only be slower
@@ -59,38 +56,17 @@ def amp_dtype(
         native = torch.cuda.get_device_capability()[0] >= 8 or torch.version.hip
         return torch.bfloat16 if native else torch.float16
     if kind != 'cpu': return torch.float16
-    return torch.bfloat16 if any(_cpu_can().get(k) for k in ('avx512_bf16','amx_bf16','bf16')) else None
-
-# %% ../nbs/internals/models.ipynb #34c6f1d0
-def sliced_attention(
-    module:nn.Module,      # ignored; `transformers.AttentionInterface` hands it over
-    query:torch.Tensor,    # (B,heads,N,d)
-    key:torch.Tensor,      # (B,heads,N,d)
-    value:torch.Tensor,    # (B,heads,N,d)
-    attention_mask:None=None, # ignored: DINOv2 has none
-    scaling:float=1.,      # of the scores
-    **kwargs,
-)->tuple: # (B,N,heads,d), None
-    "Softmax attention without mask or dropout, as many heads at a time as keep their scores in the cache"
-    b,h,n,d = query.shape
-    step = max(1, 2**22//n**2)
-    slices = zip(*(o.flatten(0, 1).split(step) for o in (query*scaling, key, value)))
-    heads = torch.cat([(q@k.mT).softmax(-1)@v for q,k,v in slices])
-    return heads.view(b, h, n, d).transpose(1, 2), None
+    of_cpu = getattr(torch.cpu, 'get_capabilities', dict)() # new in PyTorch; before it, float32 is safe
+    return torch.bfloat16 if any(of_cpu.get(k) for k in ('avx512_bf16','amx_bf16','bf16')) else None
 
 # %% ../nbs/internals/models.ipynb #56978435
 def to_half(
     model:nn.Module,   # on its device
     dtype:torch.dtype, # such as `torch.bfloat16`
 )->None:
-    "Round the weights of the matrix products, and take the faster attention"
+    "Round the weights of the matrix products"
     for m in model.modules():
         if isinstance(m, (nn.Linear, nn.Conv2d)): m.to(dtype)
-    on_cpu = next(model.parameters()).device.type == 'cpu'
-    if model.config.model_type.startswith('dinov2') and on_cpu and not _cpu_can().get('amx_bf16'):
-        from transformers import AttentionInterface
-        AttentionInterface.register('dinoinv_sliced', sliced_attention)
-        model.set_attn_implementation('dinoinv_sliced')
 
 # %% ../nbs/internals/models.ipynb #b0e9985d
 def _as_patches(x, p):

@@ -171,7 +171,7 @@ def read_pairs(
     except Exception as e: raise DinoinvError(f'{path}: {reason(e)}; {HOW_TO_MEND}') from e
 
 # %% ../nbs/internals/pairs.ipynb #11249db4
-SHAPING = 'weights','unit','layers','fuse' # of an encoder's entry in `meta.json`: what shapes the features
+SHAPING = 'weights','unit','layers','fuse','dtype' # of an encoder's entry in `meta.json`: what shapes the features
 
 def made_from(
     sha:str|list,  # of the photo
@@ -270,6 +270,7 @@ class PrepareConfig:
     seed:int=0             # of the split
     layers:tuple[int,...]|None=None # hidden states to store, see `Encoder.encode`; None: the final output
     fuse:str='concat'      # how to join several layers: 'concat' or 'mean'
+    amp:bool=False         # encode in half precision, where it is native: faster, and less exact
     batch_size:int=16      # patches encoded at once
     workers:int=4          # threads that read photos and pack pairs, at least one
     force:bool=False       # go on if the folder was made with other options, and replace its pairs

@@ -68,13 +68,12 @@ def encoder_of(
     made_by:dict|None, # the encoder that a decoder was trained on; None: not known
     encoder:str|Encoder|None=None, # the one to use; None: the one in `made_by`, at its revision
     device:str|None=None, # default: the fastest there is
-    amp:bool=True, # half precision, where it is native
 )->tuple[Encoder,dict]: # and what to note of it, as `made_by`
     "The encoder that goes with a decoder; raises `DinoinvError` if it is another one"
     if not (encoder or made_by):
         raise DinoinvError('the decoder does not say which encoder it was trained on: name it')
-    if not encoder: encoder = load_encoder(made_by['name'], made_by.get('revision'), device, amp)
-    if not isinstance(encoder, Encoder): encoder = load_encoder(encoder, None, device, amp)
+    if not encoder: encoder = load_encoder(made_by['name'], made_by.get('revision'), device)
+    if not isinstance(encoder, Encoder): encoder = load_encoder(encoder, None, device)
     found = dict(name=encoder.name, weights=encoder.weights, unit=encoder.patch)
     found = (made_by or dict(layers=None, fuse='concat')) | found
     check_encoder(made_by, found, encoder.name)

@@ -653,12 +653,11 @@ def sample_pairs(
     encoder:str='mini', # see `load_encoder`
     **options, # for `prepare_pairs`
 )->Path: # the folder of pairs; the textures are in `photos` beside it
-    "Pairs of a few generated textures, exact: made on the first call, found again on later ones"
-    from dinoinv.features import load_encoder
+    "Pairs of a few generated textures: made on the first call, found again on later ones"
     from dinoinv.prepare import prepare_pairs # which imports much
     with fixture(SOURCES, n, size, patch, encoder, sorted(options.items())) as home:
         if not (home/'pairs').is_dir():
             save_textures(home/'photos', n, size=size)
             with replacing(home/'pairs') as new:
-                prepare_pairs(home/'photos', new, load_encoder(encoder, amp=False), patch=patch, **options)
+                prepare_pairs(home/'photos', new, encoder, patch=patch, **options)
     return home/'pairs'

@@ -55,9 +55,9 @@ DIAGRAMS = {
         feat=(0,.5,'features','(C, h, w)'), model=(1,0,'a model','cut to the crop'), base=(1,1,'four baselines','on the same crop'), pic=(2,.5,'pictures','(3, H, W) in [0,1]'),
         score=(3,.5,'scores of each','PSNR, SSIM, MAE'), avg=(4,.5,'averages','baselines.json'), target=(3,1.5,'target','(3, H, W) in [0,1]')),
         'feat>model feat>base model>pic base>pic pic>score target>score score>avg'),
-    'gallery': ('inference', 'The results of one decoder, or of two, become a contact sheet, a page in one file, or the same page in a notebook.', dict(
-        res=(0,1,'results','of one decoder, or two'), sheet=(1,0,'contact sheet','from worst to best'), page=(1,1,'gallery','one HTML file'), browse=(1,2,'browse','in a notebook')),
-        'res>sheet res>page res>browse'),
+    'gallery': ('inference', 'The results of one decoder, or of two, become a page in one file, or the same page in a notebook.', dict(
+        res=(0,.5,'results','of one decoder, or two'), page=(1,0,'gallery','one HTML file'), browse=(1,1,'browse','in a notebook')),
+        'res>page res>browse'),
     'report': ('study', 'A study writes numbers alone; from them come panels, sentences and a table, and a template puts these on one page.', dict(
         study=(0,1,'study',''), json=(1,1,'report.json','numbers alone'), plot=(2,0,'plot_…','panels (SVG)'), said=(2,1,'findings.j2','sentences'), head=(2,2,'headline','a table'), form=(3,1,'study.html','a template'),
         page=(4,1,'report.html','one page')), 'study>json json>plot json>said json>head plot>form said>form head>form form>page'),

@@ -54,7 +54,7 @@ def main(run, commit):
     shutil.copy(run/'config.json', MINI/'recipe.json')
     log = [r for r in json.loads((run/'log.json').read_text()) if r['step']%10 == 0 or 'knn' in r]
     save_json(MINI/'log.json', [{k: round(v, 4) for k,v in r.items()} for r in log])
-    encs = [load_encoder(n, device='cpu', amp=False) for n in ('mini','untrained:mini')]
+    encs = [load_encoder(n, device='cpu') for n in ('mini','untrained:mini')]
     known,asked = quiz_textures(cfg.asked, cfg.side)
     found = [scores(e, known, asked) for e in encs]
     knn,db = ([f[k] for f in found] for k in ('knn','psnr'))

@@ -101,7 +101,7 @@ def runtime(out):
 def make(out):
     "All that does not change with the page's script"
     out.mkdir()
-    encoders = {key: load_encoder(name, device='cpu', amp=False) for key,name in ENCODERS.items()}
+    encoders = {key: load_encoder(name, device='cpu') for key,name in ENCODERS.items()}
     readers = {key: readers_of(name) for key,name in ENCODERS.items()}
     about = dict(encoders=networks(out, encoders, readers), size=SIZE, unit=14, samples=SAMPLES, top=ERROR_TOP, runtime=RUNTIME)
     meta = read_json(sample_demo('mini')/'pairs/meta.json')
