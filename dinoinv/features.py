@@ -49,12 +49,13 @@ class Encoder:
         c = self.config = model.config
         self.patch,self.dim,self.n_layers = c.patch_size,c.hidden_size,c.num_hidden_layers
         self.dtype = amp_dtype(self.device) if amp else None
+        self.precision = str(self.dtype or torch.float32).removeprefix('torch.')
         self.model = model.eval().requires_grad_(False).to(self.device)
         if self.dtype: to_half(self.model, self.dtype)
 
     def __repr__(self):
         what = f'{self.name}, weights {self.weights}, {self.dim} channels'
-        return f'Encoder({what}, {self.device}, {self.dtype or torch.float32})'
+        return f'Encoder({what}, {self.device}, {self.precision})'
 
 # %% ../nbs/00_features.ipynb #f045ffd8
 def _batch(images, patch, device):

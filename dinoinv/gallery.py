@@ -278,7 +278,7 @@ def make_demo(
     epochs:int=8,       # of training
     seed:int=0,         # of textures, split and training
 )->dict: # what was written to `results/summary.json`
-    "The whole pipeline on textures of its own making, in a few minutes, with no data and no network"
+    "The whole pipeline on textures of its own making, in minutes, with no data and no network"
     with writing(out, 'demo') as out:
         print(f'1/4  {n} textures -> {out}/photos')
         save_textures(out/'photos', n, seed, 308)
@@ -287,7 +287,7 @@ def make_demo(
         side = 154//enc.patch*enc.patch # px
         prepare_pairs(out/'photos', out/'pairs', enc, patch=side, group_by='file', seed=seed)
         print(f'3/4  a decoder -> {out}/run')
-        cfg = TrainConfig(epochs=epochs, crop=side-enc.patch, val_crop=side, amp=False, seed=seed) # the same on all machines
+        cfg = TrainConfig(epochs=epochs, crop=side-enc.patch, val_crop=side, amp=False, seed=seed)
         train_decoder(out/'pairs', out/'run', cfg, resume=(out/'run/config.json').exists())
         print(f'4/4  reconstructions -> {out}/results')
         summary = evaluate(out/'run/best', out/'pairs', out/'results', resume=True)

@@ -171,7 +171,7 @@ def read_pairs(
     except Exception as e: raise DinoinvError(f'{path}: {reason(e)}; {HOW_TO_MEND}') from e
 
 # %% ../nbs/internals/pairs.ipynb #11249db4
-SHAPING = 'weights','unit','layers','fuse','dtype' # of an encoder's entry in `meta.json`: what shapes the features
+SHAPING = 'weights','precision','unit','layers','fuse' # what shapes features, in an encoder's entry
 
 def made_from(
     sha:str|list,  # of the photo

@@ -144,9 +144,8 @@ def prepare_pairs(
     if cfg.patch%enc.patch:
         below = max(enc.patch, cfg.patch//enc.patch*enc.patch)
         raise DinoinvError(f'patch={cfg.patch}: choose a multiple of {enc.patch}, such as {below}')
-    made_by = dict(name=enc.name, revision=enc.revision, weights=enc.weights, unit=enc.patch)
-    made_by |= dict(layers=cfg.layers and list(cfg.layers), fuse=cfg.fuse, patch=cfg.patch)
-    made_by['dtype'] = str(enc.dtype or torch.float32).removeprefix('torch.')
+    made_by = dict(name=enc.name, revision=enc.revision, weights=enc.weights, precision=enc.precision)
+    made_by |= dict(unit=enc.patch, layers=cfg.layers and list(cfg.layers), fuse=cfg.fuse, patch=cfg.patch)
     source = open_source(photos, image=cfg.image, label=cfg.label, split=cfg.split)
 
     def plan():
