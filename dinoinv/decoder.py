@@ -9,7 +9,7 @@ __all__ = ['SILENT', 'LIMIT', 'MOST', 'check_range', 'psnr', 'low_pass', 'normal
 # %% ../nbs/02_decoder.ipynb #9bf14895
 import math
 from collections.abc import Callable, Iterable
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from copy import deepcopy
 from functools import partial
 import torch, torch.nn as nn, torch.nn.functional as F
@@ -138,7 +138,7 @@ def fit(cls:LinearProbe,
     return probe.to(device).requires_grad_(False).eval()
 
 # %% ../nbs/02_decoder.ipynb #4173afa9
-LIMIT = 2. # of a token's root mean square, once its channels have a spread of 1
+LIMIT = 4. # of a token's root mean square, once its channels have a spread of 1
 
 def bounded(
     tokens:torch.Tensor, # (B,C,h,w), normalised
@@ -355,9 +355,8 @@ class Decoder(nn.Module, PyTorchModelHubMixin):
         "Pictures `(B,3,unit·h,unit·w)` from features `(B,C,h,w)`; the last sum is in float32"
         if not self.shortcut: return self.upsample(self.out(self.blocks(self.stem(features))).float())
         seen = self.blocks(self.stem(self.shortcut.restored.tokens(features)))
-        # rounded tokens would cost what the probe reads best, so out of training it is exact
-        exact = nullcontext() if self.training else torch.autocast(features.device.type, enabled=False)
-        with exact: start = self.shortcut(features)
+        # rounded tokens would cost what the probe reads best, so it is exact
+        with torch.autocast(features.device.type, enabled=False): start = self.shortcut(features)
         return self.upsample(self.out(seen).float()) + start.float()
 
     def start_from(self,
