@@ -56,7 +56,7 @@ def main(pairs:str,      # of real photos, see bench/mini.py
     names = {'mini': 'mini', 'control': 'untrained:mini'}
     for seed,folder in enumerate(filter(None, encoders.split(',')), 1):
         names[f'mini, seed {seed}'] = folder
-        names[f'control, seed {seed}'] = another_control(mini, seed, out/f'control-{seed}')
+        names[f'control, seed {seed}'] = another_control(mini, seed, out/f'weights/{seed}')
     (train,_),(test,photos) = patches(pairs, 'train', 480),patches(pairs, 'test')
     generated,real,about = {},{},{}
     for who,name in names.items():

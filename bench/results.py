@@ -26,7 +26,7 @@ def table(head, rows):
 
 def decoders():
     "Which decoder: by set of features, each variant with its mean over seeds"
-    text = '## Which decoder\n\nChosen on **validation** patches: `python bench/decoders.py PAIRS OUT --epochs N`. *from the linear probe*: the start is the linear probe of 3×3 tokens; *quadratic*: a regression that also reads products of channels.\n\n'
+    text = '## Which decoder\n\nChosen on **validation** patches: `python bench/decoders.py PAIRS OUT --epochs N`. *quadratic*: a regression that also reads products of channels. `runs/other` is a small encoder trained otherwise: `dinoinv_pretrain --seed 3 --weight-decay .3 --side 168 --steps 2400`.\n\n'
     text += ("**The method's own decoder** needs its 50 epochs. On `mini`, validation patches, one seed, measured with an earlier version of the package (the network is the same): 21.57 dB and an SSIM of .343 "
              "after all 50. Its ceiling, about the low-pass oracle, has 22.45 dB and .336 there.\n")
     for features,found in read('decoders').items():
@@ -48,6 +48,23 @@ def mini():
     rows = [(name, *(cell(by[who]) for who in (*encoders, 'difference'))) for name,by in found.items()]
     head = ['test patches; intervals draw photos', *(f'{name} ({weights})' for name,weights in encoders.items()), 'difference']
     return f"## What `mini` keeps\n\n`python bench/mini.py PHOTOS PAIRS` and, for the rows with *one token* and *3×3 tokens*, `--scale`. Probes are fitted on 480 training patches.\n\n{table(head, rows)}\n"
+
+def encoders():
+    "Encoders of several seeds, and several controls"
+    found = read('encoders')
+    if not found: return ''
+    text = ('## Several encoders, several controls\n\n`python bench/encoders.py PAIRS OUT --encoders …`. *mini, seed 1* and *2* are what `dinoinv_pretrain --seed` makes of other seeds; their weights are not kept. PSNR in dB. '
+            'The difference is encoders minus controls: mean, 95 % interval over pictures, and the lowest and highest of all pairs of an encoder and a control.\n')
+    for kind,what in dict(generated='generated textures, as in the demo', real='real photos').items():
+        of_kind = found[kind]
+        rows = []
+        for reader,psnr in of_kind['psnr'].items():
+            d = of_kind['difference'][reader]
+            rows.append((reader, *(f'{v:.2f}' for v in psnr.values()), f"{d['mean']:+.2f} ({d['ci95'][0]:+.2f}, {d['ci95'][1]:+.2f}); {d['lowest']:+.2f} to {d['highest']:+.2f}"))
+        text += f"\n**{what[0].upper()+what[1:]}**, {of_kind['patches']} test patches of {of_kind['pictures']} pictures:\n\n"
+        text += table(['read by', *of_kind['psnr'], 'difference'], rows) + '\n'
+    varies = ', '.join(f"{who} ({o['weights']}) {o['varies']:.1%}" for who,o in found['encoders'].items())
+    return text + f'\nHow much hidden tokens vary, as a share of their mean, along the direction where they vary least (chapter 2): {varies}.\n'
 
 def speed():
     "All sections of bench.json"
@@ -72,5 +89,5 @@ def pretraining():
             + table(['step', '5-NN accuracy, generated textures', 'linear probe, final output, same textures, dB'], rows) + '\n')
 
 if __name__ == '__main__':
-    parts = [HEAD, decoders(), mini(), pretraining(), speed(), faults()]
+    parts = [HEAD, decoders(), mini(), encoders(), pretraining(), speed(), faults()]
     (HERE/'results.md').write_text('\n'.join(part for part in parts if part), encoding='utf-8')

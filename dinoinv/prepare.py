@@ -141,11 +141,10 @@ def prepare_pairs(
     check_apart(photos, pairs)
     enc = load_encoder(encoder, amp=cfg.amp) if isinstance(encoder, (str,Path)) else encoder
     check_layers(cfg.layers, cfg.fuse, enc.n_layers)
-    if cfg.patch%enc.patch:
-        below = max(enc.patch, cfg.patch//enc.patch*enc.patch)
-        raise DinoinvError(f'patch={cfg.patch}: choose a multiple of {enc.patch}, such as {below}')
-    made_by = dict(name=enc.name, revision=enc.revision, weights=enc.weights, precision=enc.precision)
-    made_by |= dict(unit=enc.patch, layers=cfg.layers and list(cfg.layers), fuse=cfg.fuse, patch=cfg.patch)
+    if cfg.patch%enc.patch: raise DinoinvError(f'patch={cfg.patch}: choose a multiple of {enc.patch}')
+    made_by = dict(name=enc.name, revision=enc.revision, weights=enc.weights, unit=enc.patch)
+    made_by |= dict(layers=cfg.layers and list(cfg.layers), fuse=cfg.fuse, patch=cfg.patch)
+    made_by['precision'] = getattr(enc, 'precision', 'float32') # an encoder of one's own need not say
     source = open_source(photos, image=cfg.image, label=cfg.label, split=cfg.split)
 
     def plan():
