@@ -60,10 +60,12 @@ def main(pairs:str,      # of real photos, see bench/mini.py
     (train,_),(test,photos) = patches(pairs, 'train', 480),patches(pairs, 'test')
     generated,real,about = {},{},{}
     for who,name in names.items():
-        enc = load_encoder(name)
-        generated[who],pictures = on_generated(name, out/who.replace(', seed ', '-'))
-        real[who] = scales(enc, train, test)
-        about[who] = dict(weights=enc.weights, varies=constant_part(enc, train))
+        folder = out/who.replace(', seed ', '-')
+        generated[who],pictures = on_generated(name, folder)
+        if not (folder/'real.json').exists():
+            enc = load_encoder(name)
+            save_json(folder/'real.json', dict(real=scales(enc, train, test), about=dict(weights=enc.weights, varies=constant_part(enc, train))))
+        real[who],about[who] = read_json(folder/'real.json').values()
         print(who, about[who], {k: round(np.mean(v), 2) for k,v in (generated[who] | real[who]).items()}, flush=True)
     results = dict(encoders=about)
     for kind,found,groups in (('generated', generated, pictures),('real', real, photos)):
