@@ -28,7 +28,7 @@ def decoders():
     "Which decoder: by set of features, each variant with its mean over seeds"
     text = '## Which decoder\n\nChosen on **validation** patches: `python bench/decoders.py PAIRS OUT --epochs N`. *quadratic*: a regression that also reads products of channels. `runs/other` is a small encoder trained otherwise: `dinoinv_pretrain --seed 3 --weight-decay .3 --side 168 --steps 2400`.\n\n'
     text += ("**The method's own decoder** needs its 50 epochs. On `mini`, validation patches, one seed, measured with an earlier version of the package (the network is the same): 21.57 dB and an SSIM of .343 "
-             "after all 50. Its ceiling, about the low-pass oracle, has 22.45 dB and .336 there.\n")
+             "after all 50. The low-pass oracle, which is near the ceiling of its PSNR, has 22.45 dB and .336 there.\n")
     for features,found in read('decoders').items():
         rows = []
         for name,runs in found['scores'].items():
@@ -62,13 +62,14 @@ def encoders():
             d = of_kind['difference'][reader]
             rows.append((reader, *(f'{v:.2f}' for v in psnr.values()), f"{d['mean']:+.2f} ({d['ci95'][0]:+.2f}, {d['ci95'][1]:+.2f}); {d['lowest']:+.2f} to {d['highest']:+.2f}"))
         text += f"\n**{what[0].upper()+what[1:]}**, {of_kind['patches']} test patches of {of_kind['pictures']} pictures:\n\n"
-        text += table(['read by', *of_kind['psnr'], 'difference'], rows) + '\n'
-    varies = ', '.join(f"{who} ({o['weights']}) {o['varies']:.1%}" for who,o in found['encoders'].items())
-    return text + f'\nHow much hidden tokens vary, as a share of their mean, along the direction where they vary least (chapter 2): {varies}.\n'
+        text += table(['read by', *found['encoders'], 'difference'], rows) + '\n'
+    rows = [(who, o['weights'], f"{o['varies']:.1%}", *(f'{o[kind]:.0%}' for kind in ('seen','restored','guessed','seen_longer'))) for who,o in found['encoders'].items()]
+    text += '\n*Varies*: how much hidden tokens vary, as a share of their mean, along the direction where they vary least (chapter 2). The rest: shares of the power of six generated textures (chapter 6).\n\n'
+    return text + table(['', 'weights', 'varies', 'seen', 'restored', 'guessed', 'seen after 500 steps'], rows) + '\n'
 
 def speed():
     "All sections of bench.json"
-    text = '## Speed, memory, disk\n\n`python bench/bench.py`\n'
+    text = '## Speed, memory, disk\n\n`python bench/bench.py`. A `ratio` is the median of those of several turns.\n'
     for name,found in read('bench').items():
         text += f"\n**{name}**: {found['what']} ({found['threads']} threads)\n\n```json\n{json.dumps(found['numbers'], indent=1, ensure_ascii=False)}\n```\n"
     return text

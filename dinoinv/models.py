@@ -49,7 +49,7 @@ def best_device()->str: # 'cuda', 'mps' or 'cpu'
 
 def amp_dtype(
     device:str, # 'cuda', 'mps' or 'cpu'
-)->torch.dtype|None: # None where half precision is not native, so would only be slower
+)->torch.dtype|None: # None where half precision would only be slower
     "The half precision to autocast to on `device`"
     kind = torch.device(device).type
     if kind == 'cuda':

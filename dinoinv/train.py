@@ -99,7 +99,7 @@ class TrainConfig:
     batch_size:int=16        # crops per step, over all processes
     crop:int=192             # of training, px
     val_crop:int=256         # of validation, px
-    amp:bool=True            # half precision, where it is native
+    amp:bool=True            # half precision, where it is native, but for the shortcut
     clip:float=1.            # largest gradient norm; 0: don't clip
     head:str='subpixel'      # 'subpixel', or 'bilinear': the method's own
     width:int=112            # channels of the residual blocks
