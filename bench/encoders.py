@@ -34,13 +34,13 @@ def on_generated(name, folder):
     rows = [o['baselines'] | dict(decoder=o['scores']) for o in infos]
     return {reader: [row[reader]['psnr'] for row in rows] for reader in READERS}, [o['group'] for o in infos]
 
-def seen(enc, folder):
-    "Which shares of the power of six pictures are seen, brought back and guessed, as in chapter 6; and what is seen after walks of five times as many steps"
+def seen(enc, folder, longer):
+    "Which shares of the power of six pictures are seen, brought back and guessed, as in chapter 6; `longer`: and what is seen after walks of five times as many steps"
     middles = PairsDataset(folder/'pairs', 'test', 112, random=False)
     x,pictures = a_few(middles, [name.rsplit('__', 1)[0] for name in middles.names], 6)
     decoder = load_decoder(folder/'run/best', 'cpu')[0]
-    usual,longer = (measure_unseen(enc, decoder, x, pictures, steps=steps)[0]['split'] for steps in (100,500))
-    return {kind: usual[kind]['all'][0] for kind in ('seen','restored','guessed')} | dict(seen_longer=longer['seen']['all'][0])
+    def shares(steps): return {kind: of['all'][0] for kind,of in measure_unseen(enc, decoder, x, pictures, steps=steps)[0]['split'].items()}
+    return shares(100) | (dict(seen_longer=shares(500)['seen']) if longer else {})
 
 def constant_part(enc, x):
     "How much the hidden tokens vary, relative to their mean, along the direction where they vary least: what makes 1/σ linear in final tokens"
@@ -75,7 +75,7 @@ def main(pairs:str,      # of real photos, see bench/mini.py
         generated[who],pictures = on_generated(name, folder)
         enc = load_encoder(name)
         if not (folder/'real.json').exists(): save_json(folder/'real.json', scales(enc, train, test))
-        if not (folder/'seen.json').exists(): save_json(folder/'seen.json', seen(enc, folder))
+        if not (folder/'seen.json').exists(): save_json(folder/'seen.json', seen(enc, folder, who in ('mini','control')))
         real[who] = read_json(folder/'real.json')
         about[who] = dict(weights=enc.weights, varies=constant_part(enc, train)) | read_json(folder/'seen.json')
         print(who, about[who], {k: round(np.mean(v), 2) for k,v in (generated[who] | real[who]).items()}, flush=True)

@@ -63,7 +63,7 @@ def encoders():
             rows.append((reader, *(f'{v:.2f}' for v in psnr.values()), f"{d['mean']:+.2f} ({d['ci95'][0]:+.2f}, {d['ci95'][1]:+.2f}); {d['lowest']:+.2f} to {d['highest']:+.2f}"))
         text += f"\n**{what[0].upper()+what[1:]}**, {of_kind['patches']} test patches of {of_kind['pictures']} pictures:\n\n"
         text += table(['read by', *found['encoders'], 'difference'], rows) + '\n'
-    rows = [(who, o['weights'], f"{o['varies']:.1%}", *(f'{o[kind]:.0%}' for kind in ('seen','restored','guessed','seen_longer'))) for who,o in found['encoders'].items()]
+    rows = [(who, o['weights'], f"{o['varies']:.1%}", *(f'{o[kind]:.0%}' if kind in o else '' for kind in ('seen','restored','guessed','seen_longer'))) for who,o in found['encoders'].items()]
     text += '\n*Varies*: how much hidden tokens vary, as a share of their mean, along the direction where they vary least (chapter 2). The rest: shares of the power of six generated textures (chapter 6).\n\n'
     return text + table(['', 'weights', 'varies', 'seen', 'restored', 'guessed', 'seen after 500 steps'], rows) + '\n'
 
