@@ -1,6 +1,6 @@
 """What did training cost, not of one encoder and one control, but of several of each?
 
-    python bench/encoders.py PAIRS OUT ENCODER…     ENCODER: folders written by dinoinv_pretrain with other seeds, `RUN/encoder`
+    python bench/encoders.py PAIRS OUT --encoders A,B    A, B: written by dinoinv_pretrain with other seeds, `RUN/encoder`
 
 `mini` stands first, and each encoder is set against a control of its own: the same architecture with random weights from another seed.
 On generated pictures each gets a demo of its own in OUT (`make_demo`: probes and a trained decoder); on real photos, the patches of PAIRS, only probes, as in bench/mini.py.
