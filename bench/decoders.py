@@ -199,7 +199,8 @@ def main():
     path = Path(__file__).with_suffix('.json')
     results = read_json(path) if path.exists() else {}
     scores = {name: [{k: v for k,v in run.items() if k != 'rows'} | average(run['rows']) for run in runs] for name,runs in found.items()}
-    results[f"{encoder_line(ds.meta['encoder'])}; {split}"] = dict(epochs=o.epochs, patches=len(photos), photos=len(set(photos)), scores=scores)
+    key = f"{encoder_line(ds.meta['encoder'])}; {split}" + (f', {o.epochs} epochs' if o.epochs != p.get_default('epochs') else '')
+    results[key] = dict(epochs=o.epochs, patches=len(photos), photos=len(set(photos)), scores=scores)
     save_json(path, results)
 
 if __name__ == '__main__': main()
