@@ -173,7 +173,7 @@ def extract():
     from transformers import BitImageProcessor
     from dinoinv.features import load_encoder
     enc,half = (load_encoder('untrained', amp=amp) for amp in (False,True))
-    plain = load_encoder('untrained').model
+    plain = enc.model
     found = {}
     for side in (224,518):
         images = [Image.fromarray(np.random.default_rng(i).integers(0, 255, (side,side,3), np.uint8)) for i in range(16)]

@@ -2,7 +2,7 @@
 
     python bench/encoders.py PAIRS OUT --encoders A,B    A, B: written by dinoinv_pretrain with other seeds, `RUN/encoder`
 
-`mini` stands first, and each encoder is set against a control of its own: the same architecture with random weights from another seed.
+`mini` stands first. For each encoder there is a control: the same architecture with random weights from another seed.
 On generated pictures each gets a demo of its own in OUT (`make_demo`: probes and a trained decoder); on real photos, the patches of PAIRS, only probes, as in bench/mini.py.
 A second call does only what is missing. Scores go to bench/encoders.json, weights are not kept.
 """
@@ -55,8 +55,7 @@ def compare(by_encoder, groups):
     trained,untrained = (np.array([o for who,o in by_encoder.items() if ('control' in who) == is_control]) for is_control in (False,True))
     of_patches = trained.mean(0)-untrained.mean(0)
     pairs = (trained.mean(1)[:,None]-untrained.mean(1)).flatten()
-    return dict(mean=float(of_patches.mean()), ci95=bootstrap_ci(of_patches.tolist(), groups), lowest=float(pairs.min()), highest=float(pairs.max()),
-                trained_sd=float(trained.mean(1).std(ddof=1)), untrained_sd=float(untrained.mean(1).std(ddof=1)))
+    return dict(mean=float(of_patches.mean()), ci95=bootstrap_ci(of_patches.tolist(), groups), lowest=float(pairs.min()), highest=float(pairs.max()))
 
 @call_parse
 def main(pairs:str,      # of real photos, see bench/mini.py

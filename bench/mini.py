@@ -36,8 +36,7 @@ def sees(enc, photos, folder):
     cls = []
     for p in photos:
         x = crop_to_patch(to_tensor(open_photo(folder/p.path)))[:, :504, :504]
-        with torch.autocast('cpu', enc.dtype, enabled=enc.dtype is not None):
-            cls.append(enc.model(((x-enc.mean)/enc.std)[None]).last_hidden_state[0,0].float())
+        cls.append(enc.model(((x-enc.mean)/enc.std)[None]).last_hidden_state[0,0])
     z = F.normalize(torch.stack(cls), dim=-1)
     near = (z@z.T - 9*torch.eye(len(z))).topk(5, 1).indices.tolist()
     classes = [p.path.split('/')[0] for p in photos]

@@ -355,7 +355,7 @@ class Decoder(nn.Module, PyTorchModelHubMixin):
         "Pictures `(B,3,unit·h,unit·w)` from features `(B,C,h,w)`; the last sum is in float32"
         if not self.shortcut: return self.upsample(self.out(self.blocks(self.stem(features))).float())
         seen = self.blocks(self.stem(self.shortcut.restored.tokens(features)))
-        # rounded tokens would cost what the probe reads best, so it is exact
+        # rounded tokens would cost what the probe reads best, so the shortcut is exact
         with torch.autocast(features.device.type, enabled=False): start = self.shortcut(features)
         return self.upsample(self.out(seen).float()) + start.float()
 

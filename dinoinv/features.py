@@ -32,6 +32,8 @@ def crop_to_patch(
 # %% ../nbs/00_features.ipynb #e2749ec3
 class Encoder:
     "A frozen vision transformer: images in, grids of patch features `(B,C,H/patch,W/patch)` out"
+    dtype = None # of half precision; None: float32
+
     def __init__(self,
         model:nn.Module,     # a vision transformer, as those of `transformers`, whose patch tokens come last
         name:str,            # what to call it in files and figures
@@ -49,9 +51,13 @@ class Encoder:
         c = self.config = model.config
         self.patch,self.dim,self.n_layers = c.patch_size,c.hidden_size,c.num_hidden_layers
         self.dtype = amp_dtype(self.device) if amp else None
-        self.precision = str(self.dtype or torch.float32).removeprefix('torch.')
         self.model = model.eval().requires_grad_(False).to(self.device)
         if self.dtype: to_half(self.model, self.dtype)
+
+    @property
+    def precision(self):
+        "What the matrix products are computed in, such as 'float32'"
+        return str(self.dtype or torch.float32).removeprefix('torch.')
 
     def __repr__(self):
         what = f'{self.name}, weights {self.weights}, {self.dim} channels'

@@ -278,7 +278,7 @@ def make_demo(
     epochs:int=8,       # of training
     seed:int=0,         # of textures, split and training
 )->dict: # what was written to `results/summary.json`
-    "The whole pipeline on textures of its own making, in minutes, with no data and no network"
+    "The whole pipeline on textures of its own making, in a few minutes, with no data and no network"
     with writing(out, 'demo') as out:
         print(f'1/4  {n} textures -> {out}/photos')
         save_textures(out/'photos', n, seed, 308)

@@ -129,6 +129,7 @@ def make_pairs(
         else: skipped[patch.info['photo']] = f'{patch.name}: {files}'
 
 # %% ../nbs/internals/prepare.ipynb #69c8fcc2
+# long: from photos to pairs, on one screen
 @delegates(PrepareConfig)
 def prepare_pairs(
     photos:str|Path,  # folder of texture photos, with tars in it or not; or 'hub:OWNER/NAME'
@@ -141,7 +142,9 @@ def prepare_pairs(
     check_apart(photos, pairs)
     enc = load_encoder(encoder, amp=cfg.amp) if isinstance(encoder, (str,Path)) else encoder
     check_layers(cfg.layers, cfg.fuse, enc.n_layers)
-    if cfg.patch%enc.patch: raise DinoinvError(f'patch={cfg.patch}: choose a multiple of {enc.patch}')
+    if cfg.patch%enc.patch:
+        below = max(enc.patch, cfg.patch//enc.patch*enc.patch)
+        raise DinoinvError(f'patch={cfg.patch}: choose a multiple of {enc.patch}, such as {below}')
     made_by = dict(name=enc.name, revision=enc.revision, weights=enc.weights, unit=enc.patch)
     made_by |= dict(layers=cfg.layers and list(cfg.layers), fuse=cfg.fuse, patch=cfg.patch)
     made_by['precision'] = getattr(enc, 'precision', 'float32') # an encoder of one's own need not say

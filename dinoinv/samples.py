@@ -74,7 +74,7 @@ def encoder_of(
         raise DinoinvError('the decoder does not say which encoder it was trained on: name it')
     if not encoder: encoder = load_encoder(made_by['name'], made_by.get('revision'), device)
     if not isinstance(encoder, Encoder): encoder = load_encoder(encoder, None, device)
-    found = dict(name=encoder.name, weights=encoder.weights, unit=encoder.patch)
+    found = dict(name=encoder.name, weights=encoder.weights, unit=encoder.patch, precision=encoder.precision)
     found = (made_by or dict(layers=None, fuse='concat')) | found
     check_encoder(made_by, found, encoder.name)
     return encoder, found
