@@ -192,7 +192,7 @@ def drive_site(browser, url, shots):
         page.on('response', lambda r: loaded.update({r.url: int(r.headers.get('content-length', 0))}))
         page.goto(f'{url}/features.html'); drive_search(page)
         if size=='phone': drive_menu(page, url)
-        else: check(page.get_by_role('link', name='Results', exact=True).is_visible(), 'the links of the header')
+        else: page.get_by_role('link', name='Results', exact=True).wait_for() # the page that Enter led to may still load
         page.goto(f'{url}/internals/textures.html')
         page.keyboard.press('Tab'); page.keyboard.press('Enter'); check(page.url.endswith('#quarto-document-content'), 'the first key should skip to the text')
         code = page.locator('details.code').first
