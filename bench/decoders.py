@@ -1,6 +1,6 @@
 """Which decoder? Variants beside the default, each trained alike on the same pairs of real photos.
 
-    python bench/decoders.py PAIRS OUT [--epochs 6] [--seeds 0,1] [--only 'default;no blocks']   choose: validation patches
+    python bench/decoders.py PAIRS OUT [--epochs 4] [--seeds 0,1] [--only 'default;no blocks']   choose: validation patches
     python bench/decoders.py PAIRS OUT --test [--only …]                                      report: test patches, once
 
 Each training leaves a run in OUT/<variant>-<seed>/, so a second call does only what is missing; the table at the end is made
@@ -88,12 +88,17 @@ def l1_ssim(pred, target): return .9*F.l1_loss(pred, target) + .1*(1-ssim(pred.f
 
 # ---- the variants: name → (of closed forms → model, settings of the training, loss) ----
 
-def default(forms, **shape): return Decoder(forms['scaled'].in_dim, unit=forms['scaled'].unit, reach=forms['scaled'].reach, **shape).start_from(forms['scaled'])
+def from_probe(start, **shape):
+    "A decoder that starts as a probe"
+    return Decoder(start.in_dim, unit=start.unit, reach=start.reach, factors=start.factors, **shape).start_from(start)
+
+def default(forms, **shape): return from_probe(forms['products'], **shape)
 
 S = TrainConfig()
 VARIANTS = {
     'default':                   (default, S, F.l1_loss),
     'no blocks':                 (partial(default, blocks=0), S, F.l1_loss),
+    'no products':               (lambda forms: from_probe(forms['scaled']), S, F.l1_loss),
     'from the linear probe':     (lambda forms: Other(forms['linear 3×3']), S, F.l1_loss),
     'blocks read restored tokens': (lambda forms: Restoring(forms['scaled']), S, F.l1_loss),
     'a factor from the blocks':  (lambda forms: Factor(forms['scaled']), S, F.l1_loss),
@@ -116,7 +121,8 @@ def closed_forms(ds, path):
     linear = probes['linear_probe']
     products = Products(linear, batches())
     quadratic = Then(products, LinearProbe.fit(((products(f),x) for f,x in batches()), ds.unit))
-    forms = {'linear': linear, 'linear 3×3': LinearProbe.fit(batches(), ds.unit, reach=1), 'quadratic': quadratic, 'scaled': probes['scaled_probe']}
+    forms = {'linear': linear, 'linear 3×3': LinearProbe.fit(batches(), ds.unit, reach=1), 'quadratic': quadratic,
+             'scaled': probes['scaled_probe'], 'products': probes['product_probe']}
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save(forms, path)
     return forms
@@ -134,7 +140,7 @@ def run(name, seed, epochs, pairs, forms, folder):
     model,clock = make(forms),Clock()
     with FlopCounterMode(display=False) as count: model(torch.zeros(1, model.in_dim, 14, 14))
     cfg = replace(cfg, epochs=epochs, seed=seed, val_every=epochs, val_crop=10**6) # whole patches
-    probes = dict(linear_probe=forms['linear'], scaled_probe=forms['scaled'])
+    probes = dict(linear_probe=forms['linear'], scaled_probe=forms['scaled'], product_probe=forms['products'])
     train_decoder(pairs, folder, cfg, model=model, loss=loss, probes=probes, callbacks=[clock], resume=(folder/'config.json').exists())
     save_json(folder/'cost.json', dict(parameters=n_params(model), macs=count.get_total_flops()/2/196, cpu_s_epoch=clock.an_epoch()))
 
@@ -177,7 +183,7 @@ def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('pairs', help='folder written by dinoinv_prepare')
     p.add_argument('out', type=Path, help='folder for the runs')
-    p.add_argument('--epochs', type=int, default=6, help='of each')
+    p.add_argument('--epochs', type=int, default=4, help='of each')
     p.add_argument('--seeds', default='0', help='of weights, crops and order')
     p.add_argument('--only', help='variants, separated by semicolons; default: all')
     p.add_argument('--test', action='store_true', help='score finished runs on the test patches, train nothing')

@@ -75,7 +75,7 @@ class LinearProbe(nn.Module, PyTorchModelHubMixin):
         return F.pixel_shuffle(self.linear(normalise(features, self.mean, self.std)), self.unit)
 
 # %% ../nbs/02_decoder.ipynb #3563e469
-def _exact(t): return (t.cpu() if t.device.type == 'mps' else t).double() # Apple's GPUs have no float64
+def _exact(t): return t.cpu().double() # on the CPU: Apple's GPUs have no float64
 
 def _windows(features, reach):
     "Each token and its neighbours as one vector: `(B,C,h,w)` → `(B·h·w, C·(2·reach+1)²)`"
@@ -86,18 +86,18 @@ def _moments(batches, unit, reach):
     "Over all tokens: mean, covariance, covariance with the pixels; the pixels' mean; where the tokens are"
     shift,ata,aty = None,0,0
     for features,pixels in batches:
-        tokens = _exact(_windows(features, reach))
-        y = _exact(_windows(F.pixel_unshuffle(pixels, unit), 0))
+        tokens = _windows(features.float(), reach)
+        y = _windows(F.pixel_unshuffle(pixels, unit), 0)
         if shift is None: shift = tokens.mean(0)
         a = torch.cat([tokens-shift, torch.ones_like(tokens[:,:1])], 1)
-        ata = ata + a.T@a
-        aty = aty + a.T@y
+        ata = ata + _exact(a.T@a)
+        aty = aty + _exact(a.T@y)
     if shift is None: raise DinoinvError('no batches to fit the probe on')
     n = ata[-1,-1]
     mean,mean_y = ata[-1,:-1]/n, aty[-1]/n
     cov = ata[:-1,:-1]/n - mean.outer(mean)
     cross = aty[:-1]/n - mean.outer(mean_y)
-    return shift+mean, cov, cross, mean_y, features.device
+    return _exact(shift)+mean, cov, cross, mean_y, features.device
 
 # %% ../nbs/02_decoder.ipynb #c830000f
 SILENT = 1e-3 # a channel with less than this share of the average spread says nothing
@@ -186,20 +186,32 @@ class Restored(nn.Module):
 
 # %% ../nbs/02_decoder.ipynb #065d5c1b
 class ScaledProbe(nn.Module, PyTorchModelHubMixin):
-    "A linear probe of restored tokens: features `(B,C,h,w)` → `(B,3,unit·h,unit·w)`"
+    "A probe of restored tokens and of products of them: features `(B,C,h,w)` → `(B,3,unit·h,unit·w)`"
     def __init__(self,
         in_dim:int=384,  # channels of a token
         unit:int=14,     # px per token
         reach:int=0,     # how many neighbours to each side it reads, beside the token itself
+        factors:int=0,   # numbers of a token that all of it is multiplied with; 0: no products
     ):
         super().__init__()
-        self.in_dim,self.unit,self.reach = in_dim,unit,reach
+        self.in_dim,self.unit,self.reach,self.factors = in_dim,unit,reach,factors
         self.restored = Restored(in_dim)
         self.probe = LinearProbe(in_dim+2, unit, reach)
+        if factors:
+            self.factor = nn.Conv2d(in_dim+2, factors, 1, bias=False)
+            self.products = LinearProbe((in_dim+2)*(1+factors), unit)
+
+    def times(self, tokens):
+        "Restored tokens, and these times each of their factors: `(B,C,h,w)` → `(B,C·(1+factors),h,w)`"
+        tokens = normalise(tokens, self.probe.mean, self.probe.std)
+        factors = self.factor(tokens)
+        return torch.cat([tokens, (factors[:,:,None]*tokens[:,None]).flatten(1,2)], 1)
 
     def forward(self, features):
         "The pixels that the tokens stand for, `(B,3,unit·h,unit·w)`"
-        return self.probe(self.restored(features))
+        tokens = self.restored(features)
+        pixels = self.probe(tokens)
+        return pixels + self.products(self.times(tokens)) if self.factors else pixels
 
 # %% ../nbs/02_decoder.ipynb #bd7e3bbc
 @patch
@@ -260,14 +272,21 @@ def _fit_numbers(self:ScaledProbe, tokens, products, steps, lr=2e-3):
         opt.zero_grad()
         sched.step()
 
-# %% ../nbs/02_decoder.ipynb #7ce8e788
+# %% ../nbs/02_decoder.ipynb #7d1f60b2
 @patch
 @torch.no_grad()
-def _refit(self:ScaledProbe, batches, reach=0):
-    "The linear probe of the restored tokens"
-    restored = ((self.restored(features), pixels) for features,pixels in batches)
-    self.probe = LinearProbe.fit(restored, self.unit, reach)
+def refit(self:ScaledProbe,
+    batches:Callable, # as for `fit`
+    reach:int=0,      # how many neighbours to each side it reads
+)->ScaledProbe:
+    "The same scale, and the linear probe that is best for it"
+    found = ScaledProbe(self.in_dim, self.unit, reach)
+    found.restored = self.restored
+    restored = ((self.restored(features), pixels) for features,pixels in batches())
+    found.probe = LinearProbe.fit(restored, self.unit, reach)
+    return found.eval()
 
+# %% ../nbs/02_decoder.ipynb #7ce8e788
 @patch
 @torch.no_grad()
 def _error(self:ScaledProbe, batches):
@@ -287,19 +306,38 @@ def fit(cls:ScaledProbe,
     "The scaled probe of `batches`, in the better of two ways; its memory grows with their tokens"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        closed = cls(plain.in_dim, plain.unit, reach).to(plain.mean.device)
+        closed = cls(plain.in_dim, plain.unit).to(plain.mean.device)
         closed.restored.mean.copy_(plain.mean)
         closed.restored.std.copy_(plain.std)
         learned = deepcopy(closed)
         closed._fit_inverse(batches())
-        closed._refit(batches())
+        closed = closed.refit(batches)
         for _ in range(rounds):
-            learned._refit(batches())
+            learned = learned.refit(batches)
             learned._fit_numbers(*learned._products(batches()), steps)
-        learned._refit(batches())
+        learned = learned.refit(batches)
     best = min(closed, learned, key=lambda probe: probe._error(batches()))
-    if reach: best._refit(batches(), reach)
+    if reach: best = best.refit(batches, reach)
     return best.requires_grad_(False).eval()
+
+# %% ../nbs/02_decoder.ipynb #5b0c93de
+@patch
+@torch.no_grad()
+def with_products(self:ScaledProbe,
+    batches:Callable, # as for `fit`
+    factors:int=4,    # how many principal components each channel is multiplied by
+)->ScaledProbe:
+    "This probe, and beside it a probe of products, fitted to what it leaves over"
+    both = ScaledProbe(self.in_dim, self.unit, self.reach, factors).to(self.probe.mean.device)
+    both.load_state_dict(self.state_dict(), strict=False)
+    normal = ((normalise(self.restored(f), self.probe.mean, self.probe.std), x) for f,x in batches())
+    _,cov,*_ = _moments(normal, self.unit, 0)
+    variance,axes = torch.linalg.eigh(cov)
+    main = axes[:,-factors:]/variance[-factors:].clamp(min=1e-6).sqrt() # with a spread of 1 each
+    both.factor.weight.copy_(main.T[:,:,None,None])
+    left = ((both.times(self.restored(f)), x-self(f)) for f,x in batches())
+    both.products = LinearProbe.fit(left, self.unit)
+    return both.requires_grad_(False).eval()
 
 # %% ../nbs/02_decoder.ipynb #224f6b28
 class ResidualBlock(nn.Module):
@@ -329,6 +367,7 @@ class Decoder(nn.Module, PyTorchModelHubMixin):
         dilations:tuple=(1,2),  # of their convolutions, in turn
         head:str='subpixel',    # 'subpixel', or 'bilinear': the method's, one colour a token, then upsampling
         reach:int=1,            # neighbours to each side that the shortcut reads; the method's has none
+        factors:int=0,          # of the products that the shortcut reads; 0: none
         unit:int=14,            # px per token
         encoder:dict|None=None, # which encoder and layers the features come from, as in `meta.json`
         block:Callable|None=None, # makes a block of `(width, dilation)`; None: `ResidualBlock`
@@ -346,7 +385,7 @@ class Decoder(nn.Module, PyTorchModelHubMixin):
         self.blocks = nn.Sequential(*[make_block(width, dilation) for dilation in dilated])
         self.out = nn.Conv2d(width, 3 if literal else 3*unit**2, 3, padding=1)
         self.upsample = nn.Upsample(scale_factor=unit, mode='bilinear') if literal else nn.PixelShuffle(unit)
-        self.shortcut = None if literal else ScaledProbe(in_dim, unit, reach)
+        self.shortcut = None if literal else ScaledProbe(in_dim, unit, reach, factors)
         if self.shortcut:
             nn.init.zeros_(self.out.weight)
             nn.init.zeros_(self.out.bias)

@@ -77,7 +77,7 @@ def load_module(
         raise DinoinvError(f'{folder} does not hold a whole {cls.__name__} ({reason(e)}): {remedy}') from e
 
 # %% ../nbs/internals/runs.ipynb #87b698fb
-PROBES = dict(linear_probe=LinearProbe, scaled_probe=ScaledProbe)
+PROBES = dict(linear_probe=LinearProbe, scaled_probe=ScaledProbe, product_probe=ScaledProbe)
 
 def save_probes(
     probes:dict,     # name → probe
