@@ -28,15 +28,15 @@ DIAGRAMS = {
         photo=(0,0,'photo','in a texture group'), patch=(1,0,'patch','(3, 518, 518)'), feat=(2,0,'features','(384, 37, 37)'), disk=(3,.5,'pair on disk','in one split'),
         win=(4,0,'window of tokens','(384, 14, 14)'), crop=(4,1,'crop of pixels','(3, 192, 192)'), rgb=(2,1,'pixels','(3, 518, 518)')),
         'photo>patch patch>feat patch>rgb feat>disk rgb>disk disk>win disk>crop'),
-    '02_decoder': ('decoder', 'Tokens go two ways: through ten residual blocks, and through a shortcut that starts as the scaled probe: each token gets a scale and a shift, and a linear map of 3×3 tokens makes pixels. The sum is the picture.', dict(
+    '02_decoder': ('decoder', 'Tokens go two ways: through ten residual blocks, and through a shortcut that starts as a probe: each token gets a scale and a shift, and a linear map of 3×3 tokens and of products makes pixels. The sum is the picture.', dict(
         tok=(0,.5,'tokens','(C, h, w)'), inn=(1,0,'1×1 convolution','(112, h, w)'), blocks=(2,0,'10 residual blocks',"3×3 convolutions"), out=(3,0,'3×3 convolution','3·14² channels'),
-        scale=(1,1,'scale and shift','of each token'), restored=(2,1,'restored tokens','(C+2, h, w)'), short=(3,1,'linear map','of 3×3 tokens'), img=(4,.5,'picture','(3, 14h, 14w)')),
+        scale=(1,1,'scale and shift','of each token'), restored=(2,1,'restored tokens','(C+2, h, w)'), short=(3,1,'linear map','of 3×3 tokens, products'), img=(4,.5,'picture','(3, 14h, 14w)')),
         'tok>inn inn>blocks blocks>out out>img tok>scale scale>restored restored>short short>img'),
     '03_train': ('training', 'A window of tokens goes through the decoder; the L1 distance to the target crop says how Adam changes it.', dict(
-        win=(0,0,'window of tokens','(384, 14, 14)'), dec=(1,0,'decoder*','2.4–3.8 M parameters'), pred=(2,0,'prediction','(3, 192, 192)'), l1=(3,0,'L1','mean absolute error'),
+        win=(0,0,'window of tokens','(384, 14, 14)'), dec=(1,0,'decoder*','2.8–5.0 M parameters'), pred=(2,0,'prediction','(3, 192, 192)'), l1=(3,0,'L1','mean absolute error'),
         target=(4,0,'target crop','(3, 192, 192)'), adam=(2,1,'Adam','one cycle of rates')), 'win>dec dec>pred pred>l1 target>l1 l1>adam adam>dec'),
-    '04_inference': ('inference', 'The decoder makes a picture from features; it is compared with the target, and with what four baselines make.', dict(
-        feat=(0,.5,'features','(384, h, w)'), dec=(1,0,'decoder','from RUN/best'), base=(1,1,'four baselines','that give the scale'), pred=(2,0,'prediction','(3, 14h, 14w)'), score=(3,1,'scores','summary.json'),
+    '04_inference': ('inference', 'The decoder makes a picture from features; it is compared with the target, and with what five baselines make.', dict(
+        feat=(0,.5,'features','(384, h, w)'), dec=(1,0,'decoder','from RUN/best'), base=(1,1,'five baselines','that give the scale'), pred=(2,0,'prediction','(3, 14h, 14w)'), score=(3,1,'scores','summary.json'),
         fig=(3,0,'pictures','with error maps')), 'feat>dec feat>base dec>pred pred>fig base>score pred>score'),
     '05_study': ('study', 'The encoder and its untrained control are read by probes and decoders; six questions are answered.', dict(
         enc=(0,0,'encoder','trained'), ctrl=(0,1,'control','random weights'), probe=(1,0,'linear probes','at each depth'), dec=(1,1,'decoders','trained for it'),
@@ -51,8 +51,8 @@ DIAGRAMS = {
     'textures': ('photos', 'A random generator bends coordinates and draws shapes on them; these become height and colour, and light and a camera make a picture of both.', dict(
         seed=(0,.5,'seed, family, k','random numbers'), grid=(1,.5,'coordinates','tilted, bent'), shapes=(2,.5,'shapes','a recipe a family'), height=(3,0,'height',''), colour=(3,1,'colour','from a palette'),
         light=(4,.5,'light and camera','(518, 518, 3)')), 'seed>grid grid>shapes shapes>height shapes>colour height>light colour>light'),
-    'scores': ('training', 'A window of tokens goes through a model and four baselines; each picture is scored against the target, and scores become averages.', dict(
-        feat=(0,.5,'features','(C, h, w)'), model=(1,0,'a model','cut to the crop'), base=(1,1,'four baselines','on the same crop'), pic=(2,.5,'pictures','(3, H, W) in [0,1]'),
+    'scores': ('training', 'A window of tokens goes through a model and five baselines; each picture is scored against the target, and scores become averages.', dict(
+        feat=(0,.5,'features','(C, h, w)'), model=(1,0,'a model','cut to the crop'), base=(1,1,'five baselines','on the same crop'), pic=(2,.5,'pictures','(3, H, W) in [0,1]'),
         score=(3,.5,'scores of each','PSNR, SSIM, MAE'), avg=(4,.5,'averages','baselines.json'), target=(3,1.5,'target','(3, H, W) in [0,1]')),
         'feat>model feat>base model>pic base>pic pic>score target>score score>avg'),
     'gallery': ('inference', 'The results of one decoder, or of two, become a page in one file, or the same page in a notebook.', dict(
