@@ -54,7 +54,7 @@ def encoders():
     found = read('encoders')
     if not found: return ''
     text = ('## Several encoders, several controls\n\n`python bench/encoders.py PAIRS OUT --encoders …`. *mini, seed 1* and *2* are what `dinoinv_pretrain --seed` makes of other seeds; their weights are not kept. PSNR in dB. '
-            'The difference is encoders minus controls: mean, 95 % interval over pictures, and the lowest and highest of all pairs of an encoder and a control.\n')
+            'The difference is encoders minus controls: mean, 95 % interval over pictures, and the lowest and highest of all pairs of an encoder and a control. The *decoder* here is that of before there were products: it started as the scaled probe.\n')
     for kind,what in dict(generated='generated textures, as in the demo', real='real photos').items():
         of_kind = found[kind]
         rows = []
