@@ -428,7 +428,7 @@ def reading(t, name):
     which = t.pick([k for k in inputs_of(name) if k != 'encoder'])
     copy = out.with_name(out.name + '-input')/which
     shutil.copytree(ROOT/which, copy)
-    used = [p for p in to_damage(copy) if which != 'run' or p.parent.name in ('best','linear_probe','scaled_probe')]
+    used = [p for p in to_damage(copy) if which != 'run' or p.parent.name in ('best','linear_probe','scaled_probe','product_probe')]
     path,how = t.pick(used),t.pick(WAYS)
     was = snapshot(copy)
     if not hurt(t, path, how, copy): how = 'empty' if hurt(t, path, 'empty') else 'nothing'
