@@ -26,14 +26,14 @@ def table(head, rows):
 
 def decoders():
     "Which decoder: by set of features, each variant with its mean over seeds"
-    text = '## Which decoder\n\nChosen on **validation** patches: `python bench/decoders.py PAIRS OUT --epochs N`. *quadratic*: a regression that also reads products of channels. `runs/other` is a small encoder trained otherwise: `dinoinv_pretrain --seed 3 --weight-decay .3 --side 168 --steps 2400`.\n\n'
+    text = '## Which decoder\n\nChosen on **validation** patches: `python bench/decoders.py PAIRS OUT --epochs N`. *quadratic*: a regression that also reads products of channels. *products*: the same on rescaled tokens, beside the scaled probe; the default starts there. Sets *before products* were measured when it started as the scaled probe, whose fit had at most 131,072 tokens (now 524,288). `runs/other` is a small encoder trained otherwise: `dinoinv_pretrain --seed 3 --weight-decay .3 --side 168 --steps 2400`.\n\n'
     text += ("**The method's own decoder** needs its 50 epochs. On `mini`, validation patches, one seed, measured with an earlier version of the package (the network is the same): 21.57 dB and an SSIM of .343 "
              "after all 50. The low-pass oracle, which is near the ceiling of its PSNR, has 22.45 dB and .336 there.\n")
     for features,found in read('decoders').items():
         rows = []
         for name,runs in found['scores'].items():
             mean = lambda key: sum(run[key] for run in runs)/len(runs)
-            cost = (f"{runs[0]['parameters']/1e6:.2f} M", f"{mean('cpu_s_epoch'):.0f}", len(runs)) if 'parameters' in runs[0] else ('', '', '')
+            cost = (f"{runs[0]['parameters']/1e6:.2f} M", f"{mean('cpu_s_epoch'):.0f}" if runs[0]['cpu_s_epoch'] else '', len(runs)) if 'parameters' in runs[0] else ('', '', '')
             rows.append((name, *cost, f"{mean('psnr'):.2f}", f"{mean('ssim'):.3f}", f"{mean('mae'):.4f}"))
         text += f"\n**{features}**, {found['patches']} patches of {found['photos']} photos, {found['epochs']} epochs:\n\n"
         text += table(['', 'parameters', 'CPU s an epoch', 'seeds', 'PSNR dB', 'SSIM', 'MAE'], rows) + '\n'
