@@ -75,7 +75,7 @@ class LinearProbe(nn.Module, PyTorchModelHubMixin):
         return F.pixel_shuffle(self.linear(normalise(features, self.mean, self.std)), self.unit)
 
 # %% ../nbs/02_decoder.ipynb #3563e469
-def _exact(t): return t.cpu().double() # on the CPU: Apple's GPUs have no float64
+def _exact(t): return (t.cpu() if t.device.type == 'mps' else t).double() # Apple's GPUs have no float64
 
 def _windows(features, reach):
     "Each token and its neighbours as one vector: `(B,C,h,w)` → `(B·h·w, C·(2·reach+1)²)`"
