@@ -33,7 +33,10 @@ def decoders():
         rows = []
         for name,runs in found['scores'].items():
             mean = lambda key: sum(run[key] for run in runs)/len(runs)
-            cost = (f"{runs[0]['parameters']/1e6:.2f} M", f"{mean('cpu_s_epoch'):.0f}" if runs[0]['cpu_s_epoch'] else '', len(runs)) if 'parameters' in runs[0] else ('', '', '')
+            cost = ('', '', '') # of a probe
+            if 'parameters' in runs[0]:
+                seconds = f"{mean('cpu_s_epoch'):.0f}" if runs[0]['cpu_s_epoch'] else '' # a run that was taken up has none
+                cost = (f"{runs[0]['parameters']/1e6:.2f} M", seconds, len(runs))
             rows.append((name, *cost, f"{mean('psnr'):.2f}", f"{mean('ssim'):.3f}", f"{mean('mae'):.4f}"))
         text += f"\n**{features}**, {found['patches']} patches of {found['photos']} photos, {found['epochs']} epochs:\n\n"
         text += table(['', 'parameters', 'CPU s an epoch', 'seeds', 'PSNR dB', 'SSIM', 'MAE'], rows) + '\n'
