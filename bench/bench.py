@@ -198,7 +198,7 @@ def train():
     for preset,cfg in PRESETS.items():
         ds = PairsDataset(pairs, 'train', cfg.crop)
         channels = len(ds[0]['features'])
-        model = Decoder(channels, width=cfg.width, blocks=cfg.blocks, head=cfg.head, unit=ds.unit).to(memory_format=torch.channels_last)
+        model = Decoder(channels, width=cfg.width, blocks=cfg.blocks, head=cfg.head, unit=ds.unit)
         optimizer = torch.optim.Adam(model.parameters(), cfg.lr)
         def step(batch):
             with torch.autocast('cpu', dtype=dtype, enabled=dtype is not None): loss = (predict(model, batch)-batch['target']).abs().mean()

@@ -1,6 +1,6 @@
 """Which decoder? Variants beside the default, each trained alike on the same pairs of real photos.
 
-    python bench/decoders.py PAIRS OUT [--epochs 4] [--seeds 0,1] [--only 'default;no blocks']   choose: validation patches
+    python bench/decoders.py PAIRS OUT [--epochs 8] [--seeds 0,1] [--only 'default;no blocks']   choose: validation patches
     python bench/decoders.py PAIRS OUT --test [--only …]                                      report: test patches, once
 
 Each training leaves a run in OUT/<variant>-<seed>/, so a second call does only what is missing; the table at the end is made
@@ -88,17 +88,13 @@ def l1_ssim(pred, target): return .9*F.l1_loss(pred, target) + .1*(1-ssim(pred.f
 
 # ---- the variants: name → (of closed forms → model, settings of the training, loss) ----
 
-def from_probe(start, **shape):
-    "A decoder that starts as a probe"
-    return Decoder(start.in_dim, unit=start.unit, reach=start.reach, factors=start.factors, **shape).start_from(start)
-
-def default(forms, **shape): return from_probe(forms['products'], **shape)
+def default(forms, **shape): return Decoder.from_probe(forms['products'], **shape)
 
 S = TrainConfig()
 VARIANTS = {
     'default':                   (default, S, F.l1_loss),
     'no blocks':                 (partial(default, blocks=0), S, F.l1_loss),
-    'no products':               (lambda forms: from_probe(forms['scaled']), S, F.l1_loss),
+    'no products':               (lambda forms: Decoder.from_probe(forms['scaled']), S, F.l1_loss),
     'from the linear probe':     (lambda forms: Other(forms['linear 3×3']), S, F.l1_loss),
     'blocks read restored tokens': (lambda forms: Restoring(forms['scaled']), S, F.l1_loss),
     'a factor from the blocks':  (lambda forms: Factor(forms['scaled']), S, F.l1_loss),
@@ -183,7 +179,7 @@ def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('pairs', help='folder written by dinoinv_prepare')
     p.add_argument('out', type=Path, help='folder for the runs')
-    p.add_argument('--epochs', type=int, default=4, help='of each')
+    p.add_argument('--epochs', type=int, default=8, help='of each')
     p.add_argument('--seeds', default='0', help='of weights, crops and order')
     p.add_argument('--only', help='variants, separated by semicolons; default: all')
     p.add_argument('--test', action='store_true', help='score finished runs on the test patches, train nothing')
