@@ -294,4 +294,6 @@ COMMANDS = dict(prepare=dinoinv_prepare, train=dinoinv_train, infer=dinoinv_infe
                 export=dinoinv_export, demo=dinoinv_demo)
 
 if __name__ == '__main__' and '__file__' in globals(): # python -m dinoinv.commands prepare PHOTOS PAIRS
-    COMMANDS[sys.argv[1]](sys.argv[2:])
+    name = sys.argv[1] if len(sys.argv) > 1 else ''
+    if name not in COMMANDS: sys.exit(f'python -m dinoinv.commands COMMAND …, one of {", ".join(COMMANDS)}')
+    COMMANDS[name](sys.argv[2:])

@@ -111,6 +111,8 @@ def export_onnx(
     try: import onnx, onnxruntime, onnxscript
     except ImportError as e:
         raise DinoinvError(f"{e.name} is missing: pip install 'dinoinv[export]'") from None
+    if Path(out).exists() and Path(out).suffix != '.onnx':
+        raise DinoinvError(f'{out} exists and is no .onnx file: give another name')
     if isinstance(decoder, (str,Path)): decoder,_ = load_decoder(decoder)
     made_by,enc = getattr(decoder, 'encoder', None),None
     if size: enc,made_by = encoder_of(made_by, encoder, 'cpu')

@@ -280,6 +280,9 @@ def make_demo(
 )->dict: # what was written to `results/summary.json`
     "The whole pipeline on textures of its own making, in a few minutes, with no data and no network"
     with writing(out, 'demo') as out:
+        before = len([*(out/'photos').rglob('*.png')])
+        if before != n and (out/'pairs/meta.json').exists():
+            raise DinoinvError(f'{out} holds a demo of {before} textures, not {n}: choose another folder')
         print(f'1/4  {n} textures -> {out}/photos')
         save_textures(out/'photos', n, seed, 308)
         print(f'2/4  features -> {out}/pairs')

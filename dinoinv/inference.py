@@ -144,7 +144,8 @@ def _depends_on(decoder, probes, made_by, measures, feature_cosine):
     "What all samples of an evaluation are made from, besides their pairs or photos"
     weights = {k: weights_hash(m) for k,m in dict(probes, decoder=decoder).items()}
     features = str([made_by[k] for k in ('weights','layers','fuse')])
-    codes = {name: code_hash(f) for name,f in measures.items()}
+    def of(f): return weights_hash(f) if isinstance(f, nn.Module) else ''
+    codes = {name: code_hash(f) + of(f) for name,f in measures.items()}
     return weights | {'class': type(decoder).__name__, 'features': features, 'measures': codes,
                       'feature_cosine': feature_cosine}
 
@@ -158,7 +159,7 @@ def evaluate(
     encoder:str|Encoder|None=None, # for photos and cosines; default: by the name the decoder recorded
     device:str|None=None,   # default: the fastest there is
     batch_size:int=8,       # patches of one size that are decoded at once
-    workers:int=2,          # threads that draw and write; more than cores make it slower
+    workers:int=2,          # threads that draw and write, at least one; more than cores make it slower
     resume:bool=False,      # keep the samples that are there and right
     feature_cosine:bool=False, # encode the pictures again, and compare their tokens with the target's
     measures:dict[str,Callable]|None=None, # more scores, see `with_measures`
@@ -214,7 +215,7 @@ def evaluate(
         save_json(out/'summary.json', dict(complete=False))
         batches = batches_by_shape(filter(is_new, samples), batch_size)
         found = (one for batch in batches for one in judge_each(judge, batch, failed))
-        with (ThreadPoolExecutor(workers) as pool,
+        with (ThreadPoolExecutor(max(workers, 1)) as pool,
               progress(total=total, desc='reconstructing', unit='patch') as bar):
             for info in ahead(write, found, pool, 2*batch_size):
                 infos[info['name']] = info

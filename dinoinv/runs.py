@@ -26,7 +26,7 @@ from .core import TMP, DinoinvError, changed, listed, read_json, reason, replaci
 from .core import save_json, versions
 from .decoder import Decoder, LinearProbe, ScaledProbe, n_params
 from .models import amp_dtype, best_device, from_hub
-from .pairs import faulty_pairs, n_batches, pairs_key
+from .pairs import HOW_TO_MEND, faulty_pairs, n_batches, pairs_key
 
 # %% ../nbs/internals/runs.ipynb #7899a172
 def name_of(
@@ -265,7 +265,7 @@ def take_up(
     faulty = faulty_pairs(pairs, ('train','val'))
     new = {name: why for name,why in faulty.items() if name not in run['pairs']['skipped']}
     if not new: return run
-    raise DinoinvError(f'pairs were damaged since {out} began; dinoinv_prepare makes them anew:{listed(new)}')
+    raise DinoinvError(f'pairs were damaged since {out} began; {HOW_TO_MEND}:{listed(new)}')
 
 def steps_of(
     train,          # `PairsDataset` of training

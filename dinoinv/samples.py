@@ -50,11 +50,13 @@ def photo_samples(
     failed:dict[str,str], # gets those that can't be read, and why
 )->tuple[int,Iterator[Sample]]: # as `pair_samples`
     "The patches of photos, cut as `prepare_pairs` does; raises `DinoinvError` if there are none"
-    found = survey(photos)
+    source = open_source(photos)
+    found = survey(source, 'file' if source.unsure else 'folder')
     failed.update(found.skipped)
-    patches_of = {photo: pair_infos(photo, dict(patch=518) | made_by) for photo in found.photos}
+    unit = made_by['unit']
+    made_by = dict(patch=518//unit*unit) | made_by
+    patches_of = {photo: pair_infos(photo, made_by) for photo in found.photos}
     def read():
-        source = open_source(photos)
         for photo,infos in patches_of.items():
             try: patches = cut_patches(source, photo, infos)
             except Exception as e: failed[photo.path] = reason(e) # decoders raise anything at all

@@ -86,6 +86,8 @@ def with_measures(
     measures:dict[str,Callable], # name → f(pred, target), each (B,3,H,W) in [0,1], which returns (B,)
 )->Callable: # as `metrics`
     "`metrics` with more scores of each picture; it raises `DinoinvError` if a measure returns something else"
+    taken = measures.keys() & {*SCORES}
+    if taken: raise DinoinvError(f'{min(taken)} is a score already: give the measure another name')
     def all_of(pred, target):
         rows = metrics(pred, target)
         for name,measure in measures.items():

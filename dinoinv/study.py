@@ -75,7 +75,7 @@ def centre_crops(
 )->dict[str,str]: # files that were passed over → why
     "Write the middle of each photo as PNG"
     source = open_source(photos)
-    found = survey(source, min_side=max(unit, MIN_SIDE))
+    found = survey(source, 'file' if source.unsure else 'folder', min_side=max(unit, MIN_SIDE))
     with replacing(folder) as new:
         for photo in progress(evenly(found.photos, most), desc='photos', unit='photo'):
             try: image = read_photo(source, photo)

@@ -23,19 +23,20 @@ from .core import DinoinvError, kind_of, listed, notice, progress, read_json
 from .core import save_json, settle, writing
 from .dataset import PairsDataset
 from .decoder import Decoder, LinearProbe, ScaledProbe, n_params, predict
-from .pairs import faulty_pairs, load_batches, pairs_key
+from .pairs import HOW_TO_MEND, faulty_pairs, load_batches, pairs_key
 from .runs import accelerator_for, check_best, check_finite, completed, epoch_line, load_baselines
 from .runs import load_checkpoint, name_of, save_checkpoint, set_peak, steps_of, take_up
 from .runs import write_baselines, write_epoch
 from .scores import average, baseline_preds, image_metrics
 
-# %% ../nbs/03_train.ipynb #0dd8201c
+# %% ../nbs/03_train.ipynb #5f0a61bd
 MAX_PROBE_CHANNELS = 512   # of a token; probes of wider ones read one token, and no products
 MIN_TOKENS_PER_INPUT = 10  # of the probe of 3×3; likewise if there are fewer
 MAX_PROBE_TOKENS = 2**19   # to fit probes on; more would take long
 MAX_SCALE_TOKENS = 2**17   # to find the scale on, which takes many passes
 RANK = 256                 # of the probes of 3×3 tokens and products: how many numbers they first make
 
+# %% ../nbs/03_train.ipynb #0dd8201c
 def fit_probes(
     ds:PairsDataset,   # training pairs; whole patches are used, whatever the crop
     device:str='cpu',  # where to compute
@@ -126,6 +127,7 @@ class TrainConfig:
                clip=(0,None), head=['subpixel','bilinear'], width=(8,4096), blocks=(0,1000),
                shortcut_lr=(0,1), seed=(0,2**32-1), workers=(0,256), cache_mb=(0,None),
                shuffle_buffer=(0,None), val_every=positive)
+        if self.width%8: raise DinoinvError(f'width={self.width}: give a multiple of 8')
 
 # %% ../nbs/03_train.ipynb #0c24c029
 METHOD = dict(lr=3e-3, beta2=.999, schedule='constant', clip=0., head='bilinear', width=64) # its own table
@@ -135,10 +137,12 @@ PRESETS = dict(default=TrainConfig(), method=TrainConfig(**METHOD))
 def new_decoder(
     cfg:TrainConfig,   # its shape
     meta:dict,         # `meta.json` of the pairs
-    probes:dict,       # from `fit_probes`, for them; it starts as the last
+    probes:dict,       # from `fit_probes`, for them
+    scores:dict,       # from `score_baselines`, on validation pairs
 )->Decoder:
-    "A decoder as `cfg` wants it, seeded, that starts as the best probe"
-    start = list(probes.values())[-1]
+    "A decoder as `cfg` wants it, seeded, that starts as the better of the scaled probes"
+    scaled = [name for name in probes if name != 'linear_probe']
+    start = probes[min(scaled, key=lambda name: scores[name]['mae'])]
     shape = dict(width=cfg.width, blocks=cfg.blocks, head=cfg.head)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(cfg.seed)
@@ -179,7 +183,7 @@ def _new_run(pairs, out, cfg, names, probes, device):
     if (out/'config.json').exists():
         raise DinoinvError(f'{out} holds a run already: add --resume (resume=True), or choose another folder')
     skip = faulty_pairs(pairs, ('train','val'))
-    if skip: notice(f'{len(skip)} damaged pairs are left out; dinoinv_prepare makes them anew:{listed(skip)}')
+    if skip: notice(f'{len(skip)} damaged pairs are left out; {HOW_TO_MEND}:{listed(skip)}')
     train,val = _datasets(pairs, cfg, skip)
     if probes is None: probes = fit_probes(train, device, cfg.workers)
     write_baselines(out, probes, score_baselines(probes, val, device, cfg.workers))
@@ -191,7 +195,8 @@ def settings_of(
     out:str|Path, # folder of a run
 )->TrainConfig:
     "The settings of a run; raises `DinoinvError` if there is none"
-    if kind_of(out) != 'run': raise DinoinvError(f'{out} holds no run to resume')
+    if kind_of(out) != 'run' or not (Path(out)/'config.json').exists():
+        raise DinoinvError(f'{out} holds no run to resume: leave out --resume (resume=True)')
     return TrainConfig(**read_json(Path(out)/'config.json', config=dict)['config'])
 
 # %% ../nbs/03_train.ipynb #25de572f
@@ -209,7 +214,8 @@ def train_decoder(
     "Train a decoder; `out/best/` has the lowest validation L1. Raises `DinoinvError` on bad data or settings"
     out = Path(out)
     loss = loss or F.l1_loss
-    cfg = cfg or (settings_of(out) if resume else TrainConfig())
+    own = settings_of(out) if resume else TrainConfig()
+    cfg = cfg or own
     names = dict(model=name_of(model or Decoder), loss=name_of(loss))
     acc = accelerator_for(cfg.amp)
     if isinstance(loss, nn.Module): loss.to(acc.device)
@@ -223,7 +229,7 @@ def train_decoder(
         run, = broadcast_object_list([run])
         train,val = _datasets(pairs, cfg, run['pairs']['skipped'])
         probes,base = load_baselines(out, acc.device)
-        bare = model or new_decoder(cfg, train.meta, probes)
+        bare = model or new_decoder(cfg, train.meta, probes, base)
         steps = steps_of(train, cfg.batch_size, acc.num_processes, run)
         net,opt,sched = acc.prepare(bare, *make_optimizer(bare, cfg, cfg.epochs*steps))
         until_end.callback(acc.unwrap_model, net, keep_fp32_wrapper=False) # the caller's module as it was

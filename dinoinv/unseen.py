@@ -99,11 +99,12 @@ def descend(
     steps:int=100,    # of Adam
     lr:float=.05,     # its rate at first; falls to zero
     ease:float=EASE,  # see `dampened`
+    noise:float=.02,  # to begin with: at `start` itself a loss may have no slope
 )->torch.Tensor: # (B,3,H,W) in [0,1]
     "Pictures near `start` of small `loss`, by Adam along directions that the first layer reads faintly"
     easy = dampened(embedding(enc), ease)
     random = torch.randn(start.shape, generator=torch.Generator().manual_seed(0)).to(start)
-    moved = .02*random.abs()*(.5-start).sign() # towards the far end of [0,1], where there is room
+    moved = noise*random.abs()*(.5-start).sign() # towards the far end of [0,1], where there is room
     opt = torch.optim.Adam([moved.requires_grad_()], lr)
     sched = torch.optim.lr_scheduler.LinearLR(opt, 1, .01, steps)
     for _ in progress(range(steps), desc='changing pixels'):
@@ -139,13 +140,16 @@ def walk(
     **options,        # as for `descend`
 )->torch.Tensor: # (B,3,H,W) in [0,1], with `same` of at most 1
     "Metamers of `x`, as far from it, or as near to `toward`, as was found"
-    sign = -1 if toward is None else 1
-    goal = x if toward is None else toward
+    start,goal,sign = x,x,-1
+    if toward is not None:
+        unseen = each_patch(dampened(embedding(enc), 0), toward-x) # no trace of it in the first layer
+        start,goal,sign = (x+unseen).clamp(0,1),toward,1
+        options = dict(lr=.005, noise=2e-4) | options # small steps: large ones add more than they remove
     def loss(y):
         apart = (y-goal).square().mean((1,2,3)).add(1e-6).log()
         return sign*apart + 4*same(y).log().relu()
 
-    found = descend(enc, x, loss, **options)
+    found = descend(enc, start, loss, **options)
     with torch.no_grad():
         while (beyond := same(found) > 1).any(): # ends: at `x` nothing differs
             found = torch.where(beyond.view(-1,1,1,1), x + .97*(found-x), found)

@@ -33,7 +33,7 @@ DIAGRAMS = {
         scale=(1,1,'scale and shift','of each token'), restored=(2,1,'restored tokens','(C+2, h, w)'), short=(3,1,'linear map','of 3×3 tokens, products'), img=(4,.5,'picture','(3, 14h, 14w)')),
         'tok>inn inn>blocks blocks>out out>img tok>scale scale>restored restored>short short>img'),
     '03_train': ('training', 'A window of tokens goes through the decoder; the L1 distance to the target crop says how Adam changes it.', dict(
-        win=(0,0,'window of tokens','(384, 14, 14)'), dec=(1,0,'decoder*','2.8–5.0 M parameters'), pred=(2,0,'prediction','(3, 192, 192)'), l1=(3,0,'L1','mean absolute error'),
+        win=(0,0,'window of tokens','(384, 14, 14)'), dec=(1,0,'decoder*','2.0–3.0 M parameters'), pred=(2,0,'prediction','(3, 192, 192)'), l1=(3,0,'L1','mean absolute error'),
         target=(4,0,'target crop','(3, 192, 192)'), adam=(2,1,'Adam','one cycle of rates')), 'win>dec dec>pred pred>l1 target>l1 l1>adam adam>dec'),
     '04_inference': ('inference', 'The decoder makes a picture from features; it is compared with the target, and with what five baselines make.', dict(
         feat=(0,.5,'features','(384, h, w)'), dec=(1,0,'decoder','from RUN/best'), base=(1,1,'five baselines','that give the scale'), pred=(2,0,'prediction','(3, 14h, 14w)'), score=(3,1,'scores','summary.json'),
