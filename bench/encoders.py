@@ -12,13 +12,10 @@ import numpy as np, torch
 from fastcore.script import call_parse
 from mini import patches, scales
 from dinoinv.core import read_json, save_json
-from dinoinv.dataset import PairsDataset
 from dinoinv.features import load_encoder
 from dinoinv.gallery import make_demo
 from dinoinv.models import random_model
-from dinoinv.runs import load_decoder
 from dinoinv.scores import bootstrap_ci
-from dinoinv.unseen import a_few, measure_unseen
 
 READERS = 'linear_probe','scaled_probe','decoder'
 
@@ -33,14 +30,6 @@ def on_generated(name, folder):
     infos = [read_json(path) for path in sorted((folder/'results').glob('*/info.json'))]
     rows = [o['baselines'] | dict(decoder=o['scores']) for o in infos]
     return {reader: [row[reader]['psnr'] for row in rows] for reader in READERS}, [o['group'] for o in infos]
-
-def seen(enc, folder, longer):
-    "Which shares of the power of six pictures are seen, brought back and guessed, as in chapter 6; `longer`: and what is seen after walks of five times as many steps"
-    middles = PairsDataset(folder/'pairs', 'test', 112, random=False)
-    x,pictures = a_few(middles, [name.rsplit('__', 1)[0] for name in middles.names], 6)
-    decoder = load_decoder(folder/'run/best', 'cpu')[0]
-    def shares(steps): return {kind: of['all'][0] for kind,of in measure_unseen(enc, decoder, x, pictures, steps=steps)[0]['split'].items()}
-    return shares(100) | (dict(seen_longer=shares(500)['seen']) if longer else {})
 
 def constant_part(enc, x):
     "How much the hidden tokens vary, relative to their mean, along the direction where they vary least: what makes 1/σ linear in final tokens"
@@ -74,9 +63,8 @@ def main(pairs:str,      # of real photos, see bench/mini.py
         generated[who],pictures = on_generated(name, folder)
         enc = load_encoder(name)
         if not (folder/'real.json').exists(): save_json(folder/'real.json', scales(enc, train, test))
-        if not (folder/'seen.json').exists(): save_json(folder/'seen.json', seen(enc, folder, who in ('mini','control')))
         real[who] = read_json(folder/'real.json')
-        about[who] = dict(weights=enc.weights, varies=constant_part(enc, train)) | read_json(folder/'seen.json')
+        about[who] = dict(weights=enc.weights, varies=constant_part(enc, train))
         print(who, about[who], {k: round(np.mean(v), 2) for k,v in (generated[who] | real[who]).items()}, flush=True)
     results = dict(encoders=about)
     for kind,found,groups in (('generated', generated, pictures),('real', real, photos)):

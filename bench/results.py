@@ -26,7 +26,7 @@ def table(head, rows):
 
 def decoders():
     "Which decoder: by set of features, each variant with its mean over seeds"
-    text = '## Which decoder\n\nChosen on **validation** patches: `python bench/decoders.py PAIRS OUT --epochs N`. *quadratic*: a regression that also reads products of channels. *products*: the same on rescaled tokens, beside the scaled probe; the default starts there. Sets *before products* were measured when it started as the scaled probe, whose fit had at most 131,072 tokens (now 524,288). `runs/other` is a small encoder trained otherwise: `dinoinv_pretrain --seed 3 --weight-decay .3 --side 168 --steps 2400`.\n\n'
+    text = '## Which decoder\n\nChosen on **validation** patches: `python bench/decoders.py PAIRS OUT --epochs N`. *quadratic*: a regression that also reads products of channels. *products*: the same on rescaled tokens, beside the scaled probe; the default starts there. `runs/other` is a small encoder trained otherwise: `dinoinv_pretrain --seed 3 --weight-decay .3 --side 168 --steps 2400`.\n\n'
     text += ("**The method's own decoder** needs its 50 epochs. On `mini`, validation patches, one seed, measured with an earlier version of the package (the network is the same): 21.57 dB and an SSIM of .343 "
              "after all 50. The low-pass oracle, which is near the ceiling of its PSNR, has 22.45 dB and .336 there.\n")
     for features,found in read('decoders').items():
@@ -66,9 +66,18 @@ def encoders():
             rows.append((reader, *(f'{v:.2f}' for v in psnr.values()), f"{d['mean']:+.2f} ({d['ci95'][0]:+.2f}, {d['ci95'][1]:+.2f}); {d['lowest']:+.2f} to {d['highest']:+.2f}"))
         text += f"\n**{what[0].upper()+what[1:]}**, {of_kind['patches']} test patches of {of_kind['pictures']} pictures:\n\n"
         text += table(['read by', *found['encoders'], 'difference'], rows) + '\n'
-    rows = [(who, o['weights'], f"{o['varies']:.1%}", *(f'{o[kind]:.0%}' if kind in o else '' for kind in ('seen','restored','guessed','seen_longer'))) for who,o in found['encoders'].items()]
-    text += '\n*Varies*: how much hidden tokens vary, as a share of their mean, along the direction where they vary least (chapter 2). The rest: shares of the power of six generated textures (chapter 6).\n\n'
-    return text + table(['', 'weights', 'varies', 'seen', 'restored', 'guessed', 'seen after 500 steps'], rows) + '\n'
+    rows = [(who, o['weights'], f"{o['varies']:.1%}") for who,o in found['encoders'].items()]
+    text += '\n*Varies*: how much hidden tokens vary, as a share of their mean, along the direction where they vary least (chapter 2).\n\n'
+    return text + table(['', 'weights', 'varies'], rows) + '\n'
+
+def seen():
+    "What features determine"
+    found = read('seen')
+    if not found: return ''
+    steps = [key for key in next(iter(found.values())) if key.endswith('steps')]
+    rows = [(who, o['weights'], *(f"{o[n]['seen']:.1%} ({o[n]['ci95'][0]:.0%}, {o[n]['ci95'][1]:.0%}); {o[n]['power']:.1%}" for n in steps)) for who,o in found.items()]
+    return ('## What is seen\n\n`python bench/seen.py OUT --encoders runs/other`. Shares of the power of six generated textures that features determine (chapter 6), with 95 % intervals over pictures; '
+            'then the power that is left in the plainest pictures.\n\n' + table(['', 'weights', *steps], rows) + '\n')
 
 def speed():
     "All sections of bench.json"
@@ -93,5 +102,5 @@ def pretraining():
             + table(['step', '5-NN accuracy, generated textures', 'linear probe, final output, same textures, dB'], rows) + '\n')
 
 if __name__ == '__main__':
-    parts = [HEAD, decoders(), mini(), encoders(), pretraining(), speed(), faults()]
+    parts = [HEAD, decoders(), mini(), encoders(), seen(), pretraining(), speed(), faults()]
     (HERE/'results.md').write_text('\n'.join(part for part in parts if part), encoding='utf-8')
