@@ -144,8 +144,7 @@ def _depends_on(decoder, probes, made_by, measures, feature_cosine):
     "What all samples of an evaluation are made from, besides their pairs or photos"
     weights = {k: weights_hash(m) for k,m in dict(probes, decoder=decoder).items()}
     features = str([made_by[k] for k in ('weights','layers','fuse')])
-    def of(f): return weights_hash(f) if isinstance(f, nn.Module) else ''
-    codes = {name: code_hash(f) + of(f) for name,f in measures.items()}
+    codes = {name: code_hash(f) for name,f in measures.items()}
     return weights | {'class': type(decoder).__name__, 'features': features, 'measures': codes,
                       'feature_cosine': feature_cosine}
 

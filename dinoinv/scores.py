@@ -11,9 +11,10 @@ __all__ = ['SCORES', 'PERFECT', 'MIN_GROUPS', 'image_metrics', 'average', 'basel
 import inspect, os
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-import numpy as np, torch, torch.nn.functional as F
+import numpy as np, torch, torch.nn as nn, torch.nn.functional as F
 from .core import DinoinvError, digest
 from .decoder import check_range, low_pass, predict, psnr
+from .models import weights_hash
 
 # %% ../nbs/internals/scores.ipynb #956d99fc
 def _smooth(x):
@@ -105,6 +106,7 @@ def code_hash(
     try: source = inspect.getsource(measure if inspect.isroutine(measure) else type(measure))
     except (OSError, TypeError): source = os.urandom(8).hex()
     named = '' if inspect.isroutine(measure) else repr(measure) # of a module: its layers
+    if isinstance(measure, nn.Module): named += weights_hash(measure)
     return digest(f'{source} {captured} {named}'.encode())
 
 # %% ../nbs/internals/scores.ipynb #a097de7d
