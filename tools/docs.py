@@ -8,7 +8,7 @@
 """
 import argparse, ast, io, json, re, shutil, sys, tempfile, tokenize, warnings
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
+from itertools import repeat
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -226,8 +226,6 @@ title: No such page
 There is no page at this address. [Start here](index.ipynb), or use the search.
 """
 
-def finish_page(out, card, page, words): return finish(page, out, base, cfg.version, card, words)
-
 def finish_all(out):
     "Finish the pages of the site at `out`, and write what its search knows"
     for k in 'site.js','search.js': shutil.copy(assets/k, out/'site_libs')
@@ -239,7 +237,8 @@ def finish_all(out):
     pages = [p for p in sorted(out.rglob('*.html')) if p.parent.name != 'try'] # what lies there is no page
     of_page = [words.pop(p.relative_to(out).as_posix(), '') for p in pages]
     with ProcessPoolExecutor(2) as pool: # parsing takes most of the time
-        for entries in pool.map(partial(finish_page, out, card), pages, of_page): found += entries
+        same = map(repeat, (out, base, cfg.version, card)) # for each page
+        for entries in pool.map(finish, pages, *same, of_page): found += entries
     if words: raise SystemExit(f"tools/site/words.yml: no such page: {', '.join(words)}")
     slim(out)
     (out/'search.json').write_text(json.dumps(found, ensure_ascii=False))
